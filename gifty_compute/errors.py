@@ -1,0 +1,187 @@
+"""The errors of gifty-compute, one tree; each has a stable code and says whether trying again can help.
+
+GiftyComputeError
+├── InvalidRequest            the caller's fault: `param` names the field
+│   ├── MalformedBody         not JSON, nested too deep
+│   ├── TooLarge              over a size limit
+│   └── UnsupportedMedia      content type or encoding
+├── Unauthorized
+├── NotFound
+├── NotAcceptable
+├── Conflict                  the task is not the caller's to change
+│   ├── LeaseLost
+│   ├── TaskFinished
+│   └── IdempotencyConflict
+├── InvalidResult             a worker's or provider's result breaks its type's schema
+├── InvalidConfig             a file or variable that the operator must mend
+├── EngineError               a model could not do its work
+├── NoRoute                   every provider of the route failed
+├── DeadlineExceeded
+└── Unavailable               ours or a store's; `retry_after` says when to come back
+    └── StoreUnavailable
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Conflict",
+    "DeadlineExceeded",
+    "EngineError",
+    "GiftyComputeError",
+    "IdempotencyConflict",
+    "InvalidConfig",
+    "InvalidRequest",
+    "InvalidResult",
+    "LeaseLost",
+    "MalformedBody",
+    "NoRoute",
+    "NotAcceptable",
+    "NotFound",
+    "StoreUnavailable",
+    "TaskFinished",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+    "UnsupportedMedia",
+]
+
+
+class GiftyComputeError(Exception):
+    """Something went wrong in gifty-compute."""
+
+    code = "internal_error"
+    retryable = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__class__.__doc__)
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidRequest(GiftyComputeError):
+    """The request breaks a rule."""
+
+    code = "invalid_value"
+
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code or type(self).code
+
+
+class MalformedBody(InvalidRequest):
+    """The body is not JSON."""
+
+    code = "malformed_body"
+
+
+class TooLarge(InvalidRequest):
+    """The body is over the limit."""
+
+    code = "too_large"
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The content type or encoding is not supported."""
+
+    code = "unsupported_media"
+
+
+class Unauthorized(GiftyComputeError):
+    """The credential is missing, wrong or out of scope."""
+
+    code = "unauthorized"
+
+
+class NotFound(GiftyComputeError):
+    """There is no such thing here."""
+
+    code = "not_found"
+
+
+class NotAcceptable(GiftyComputeError):
+    """There is no such representation."""
+
+    code = "not_acceptable"
+
+
+class Conflict(GiftyComputeError):
+    """The task is not the caller's to change."""
+
+    code = "conflict"
+
+
+class LeaseLost(Conflict):
+    """The task is no longer held under this attempt."""
+
+    code = "lease_lost"
+
+
+class TaskFinished(Conflict):
+    """The task has ended with another outcome."""
+
+    code = "task_finished"
+
+
+class IdempotencyConflict(Conflict):
+    """The Idempotency-Key came back with another body."""
+
+    code = "idempotency_conflict"
+
+
+class InvalidResult(GiftyComputeError):
+    """The result breaks its type's schema."""
+
+    code = "invalid_result"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidConfig(GiftyComputeError):
+    """The configuration is not valid."""
+
+    code = "invalid_config"
+
+
+class EngineError(GiftyComputeError):
+    """The model could not do its work."""
+
+    code = "engine_error"
+    retryable = True
+
+
+class NoRoute(GiftyComputeError):
+    """Every provider of the route failed."""
+
+    code = "no_route"
+    retryable = True
+
+
+class DeadlineExceeded(GiftyComputeError):
+    """The deadline passed before an answer was there."""
+
+    code = "deadline_exceeded"
+    retryable = True
+
+
+class Unavailable(GiftyComputeError):
+    """The service cannot do this now."""
+
+    code = "unavailable"
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StoreUnavailable(Unavailable):
+    """The database does not answer."""
+
+    code = "store_unavailable"

@@ -1,0 +1,1 @@
+"""What an operator may change while the service runs: configs/logic.yaml as one frozen value."""

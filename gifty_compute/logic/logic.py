@@ -1,0 +1,163 @@
+"""Logic: the decisions of one version of logic.yaml, with every default filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_args
+
+from gifty_compute.errors import InvalidConfig, InvalidRequest
+from gifty_compute.logic import defaults
+from gifty_compute.logic.file import KindName, KindSection, LogicFile, ModelSection, SpaceSection
+from gifty_compute.wire.expected import Expected
+
+__all__ = ["Logic", "Model"]
+
+KINDS: tuple[str, ...] = get_args(KindName)
+# Types of the contract that no part of this version can do.
+_NOT_SERVED = frozenset({"score", "llm"})
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model by its own name, with the space of its vectors (None for a model that makes none)."""
+
+    name: str
+    section: ModelSection
+    space: SpaceSection | None
+
+
+@dataclass(frozen=True)
+class Logic:
+    """One version of the file. A request keeps the value that it began with."""
+
+    file: LogicFile
+    version: str
+
+    def __post_init__(self) -> None:
+        for name, section in self._sections.items():
+            if "embedding" in section.kinds and section.space is None:
+                raise InvalidConfig(f"models.{name}.space: an embedding model needs a space")
+            if section.space is not None and section.space not in self._spaces:
+                raise InvalidConfig(f"models.{name}.space: {section.space!r} is not among the spaces")
+        for kind in KINDS:
+            name = self._default_model(kind)
+            if name not in self._names or kind not in self._sections[self._names[name]].kinds:
+                key = "llm.model_embedding" if kind == "embedding" else f"{kind}.model"
+                known = ", ".join(sorted(n for n, s in self._sections.items() if kind in s.kinds))
+                raise InvalidConfig(f"{key}: {name!r} is not a model for {kind}; known: {known}")
+
+    @cached_property
+    def _sections(self) -> dict[str, ModelSection]:
+        return {**defaults.MODELS, **self.file.models}
+
+    @cached_property
+    def _spaces(self) -> dict[str, SpaceSection]:
+        return {**defaults.SPACES, **self.file.spaces}
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        aliases = {alias: name for name, section in self._sections.items() for alias in section.aliases}
+        return {**aliases, **{name: name for name in self._sections}}
+
+    def section(self, kind: str) -> KindSection:
+        """The file's own section of this kind."""
+        section: KindSection = getattr(self.file, kind)
+        return section
+
+    def _default_model(self, kind: str) -> str:
+        if kind == "embedding":
+            return self.file.embedding.model or self.file.llm.model_embedding
+        return self.section(kind).model or defaults.KIND_MODELS[kind]  # type: ignore[index]
+
+    def model(self, kind: str, name: str | None) -> Model:
+        """The model that does this kind of work under this name, alias, "default" or None.
+
+        Raises InvalidRequest: unknown_model, or not_served for a model that cannot do this kind.
+        """
+        own = self._names.get(self._default_model(kind) if name in (None, "default") else str(name))
+        if own is None:
+            raise InvalidRequest(f"there is no model {name!r}", param="model", code="unknown_model")
+        section = self._sections[own]
+        if kind not in section.kinds:
+            message = f"model {own!r} does not do {kind}"
+            raise InvalidRequest(message, param="model", code="not_served")
+        return Model(own, section, self._spaces[section.space] if section.space else None)
+
+    def place(self, task_type: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """The payload with the configured model, input type and category tree filled in.
+
+        A worker needs no logic.yaml to do it then, and a later edit of the file does not change it.
+        Raises InvalidRequest for a type or model that nothing here serves.
+        """
+        self.require_type(task_type)
+        model = self.model(task_type, payload.get("model"))
+        placed = {**payload, "model": model.name}
+        if task_type == "embedding" and model.space is not None:
+            placed.setdefault("input_type", model.space.default_input_type)
+        if task_type == "classify" and not payload.get("internal_categories"):
+            if not self.file.classify.internal_categories:
+                raise InvalidRequest(
+                    "no internal_categories sent, and none configured", param="internal_categories"
+                )
+            placed["internal_categories"] = [c.model_dump() for c in self.file.classify.internal_categories]
+        return placed
+
+    def require_type(self, task_type: str) -> None:
+        """Raises InvalidRequest unless something here can do tasks of this type."""
+        if task_type in _NOT_SERVED:
+            message = f"no engine, worker type or route is configured for {task_type}"
+            raise InvalidRequest(message, param="task_type", code="not_served")
+        if task_type not in KINDS:
+            message = f"there is no task type {task_type[:60]!r}"
+            raise InvalidRequest(message, param="task_type", code="unknown_task_type")
+
+    def expected(self, kind: str, model_name: str) -> Expected:
+        """What a result of this kind by this model must agree with."""
+        model = self.model(kind, model_name)
+        return Expected(
+            model=model.name,
+            space=model.section.space if kind == "embedding" else None,
+            dim=model.space.dim if model.space and kind == "embedding" else None,
+            aliases=frozenset(model.section.aliases),
+            min_confidence=self.file.classify.min_confidence if kind == "classify" else 0.0,
+        )
+
+    def space_name(self, kind: str, model_name: str) -> str | None:
+        """The name of the space of this model's vectors; None where the work makes none."""
+        return self.expected(kind, model_name).space
+
+    def offered(self, task_types: tuple[str, ...], models: tuple[str, ...]) -> list[tuple[str, str]]:
+        """The (task type, model) pairs that a worker asking for these may be handed.
+
+        Without models: each type's configured default only. Unknown names match nothing.
+        """
+        kinds = [kind for kind in task_types or KINDS if kind in KINDS]
+        if not models:
+            return [(kind, self.model(kind, None).name) for kind in kinds]
+        own = {self._names[name] for name in models if name in self._names}
+        return [(kind, name) for kind in kinds for name in sorted(own) if kind in self._sections[name].kinds]
+
+    def pairs_of_engine(self, engine: str) -> list[tuple[str, str]]:
+        """All (task type, model) pairs that this engine can do."""
+        mine = {name: section for name, section in self._sections.items() if section.engine == engine}
+        return [(kind, name) for name, section in mine.items() for kind in section.kinds]
+
+    def engine_of(self, model_name: str) -> str:
+        """The engine that runs a model, by its own name or an alias. Raises InvalidConfig."""
+        own = self._names.get(model_name)
+        if own is None:
+            known = ", ".join(sorted(self._sections))
+            raise InvalidConfig(f"there is no model {model_name!r}; known: {known}")
+        return self._sections[own].engine
+
+    def route(self, kind: str) -> tuple[str, ...]:
+        """The providers that answer this kind at high priority, in order."""
+        route: tuple[str, ...] | None = self.section(kind).providers
+        if route is None and kind == "embedding":
+            route = (self.file.llm.embedding_provider,)
+        if route is None:
+            route = defaults.KIND_PROVIDERS[kind]  # type: ignore[index]
+        if not self.file.features.use_runpod_for_high_priority:
+            route = tuple(provider for provider in route if provider != "runpod")
+        return route

@@ -1,0 +1,51 @@
+"""Where Logic comes from: a YAML file, read and validated as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from gifty_compute.errors import InvalidConfig
+from gifty_compute.logic.file import LogicFile
+from gifty_compute.logic.logic import Logic
+
+__all__ = ["DEFAULT_LOGIC", "parse_logic", "read_logic"]
+
+
+def parse_logic(text: str, *, name: str = "logic.yaml") -> Logic:
+    """The file's text as Logic. Raises InvalidConfig with the file, the key and the reason."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidConfig(f"{name}: not YAML: {error}") from error
+    if not isinstance(raw, dict | None):
+        raise InvalidConfig(f"{name}: must hold keys and values, not a {type(raw).__name__}")
+    try:
+        file = LogicFile.model_validate(raw or {})
+    except ValidationError as error:
+        reasons = "; ".join(
+            f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+            for found in error.errors(include_url=False)
+        )
+        raise InvalidConfig(f"{name}: {reasons}") from error
+    try:
+        return Logic(file, hashlib.sha256(text.encode()).hexdigest()[:12])
+    except InvalidConfig as error:
+        raise InvalidConfig(f"{name}: {error}") from error
+
+
+def read_logic(path: Path) -> Logic:
+    """Logic from this file. Raises InvalidConfig, also when there is no such file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path}: cannot be read ({error}); LOGIC_CONFIG_PATH names another"
+        raise InvalidConfig(message) from error
+    return parse_logic(text, name=str(path))
+
+
+# What a worker without a logic.yaml of its own goes by.
+DEFAULT_LOGIC = parse_logic("", name="the built-in defaults")

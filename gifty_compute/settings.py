@@ -1,0 +1,61 @@
+"""What is fixed when a process starts: the environment, read once into one frozen value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gifty_compute.errors import InvalidConfig
+
+__all__ = ["Settings", "read_settings"]
+
+Tokens = Annotated[tuple[tuple[str, SecretStr], ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of the same name in capitals; .env.example lists them."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: SecretStr = Field(description="PostgreSQL, e.g. postgresql://user:password@host/name")
+    redis_url: SecretStr = Field(description="Redis or Valkey, e.g. redis://:password@host:6379/0")
+    api_tokens: Tokens = Field(default=(), description="client:token, comma separated")
+    internal_api_token: Tokens = Field(default=(), description="The workers' shared tokens, comma separated")
+    logic_config_path: Path = Path("configs/logic.yaml")
+    docs_enabled: bool = Field(default=True, description="Whether /openapi.json and /docs are served")
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    db_pool_size: int = Field(default=8, ge=1, le=100)
+    facade_threads: int = Field(default=64, ge=4, description="Threads of one facade process")
+    maintain_period_seconds: float = Field(default=2.0, gt=0, le=10)
+
+    @field_validator("api_tokens", mode="before")
+    @classmethod
+    def _clients(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [entry.strip().partition(":") for entry in value.split(",") if entry.strip()]
+        if any(not client or not token for client, _, token in pairs):
+            raise ValueError("write client:token, comma separated")
+        return tuple((client, token) for client, _, token in pairs)
+
+    @field_validator("internal_api_token", mode="before")
+    @classmethod
+    def _shared(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(("shared", token.strip()) for token in value.split(",") if token.strip())
+
+
+def read_settings() -> Settings:
+    """The settings of this process. Raises InvalidConfig naming the variable and the reason."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        reasons = "; ".join(
+            f"{str(found['loc'][0]).upper()}: {found['msg']}"
+            for found in error.errors(include_url=False, include_input=False)
+        )
+        raise InvalidConfig(f"environment: {reasons}") from error

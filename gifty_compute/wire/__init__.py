@@ -1,0 +1,1 @@
+"""What work looks like: requests, payloads and results of each kind, and the check on every result."""

@@ -1,0 +1,65 @@
+"""The base of all request bodies: unknown fields are refused, types are not bent."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from gifty_compute.errors import InvalidRequest
+from gifty_compute.wire.text import JsonObject
+
+__all__ = ["Body", "Deliverable", "Priority", "parse"]
+
+Priority = Literal["low", "high"]
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """A JSON object that a caller sends."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Deliverable(Body):
+    """When and how the answer is wanted; these fields ride along with every high-priority path."""
+
+    priority: Priority = "high"
+    timeout_ms: int | None = Field(default=None, ge=1, le=600_000)
+    callback_url: str | None = Field(default=None, max_length=2048)
+    metadata: JsonObject | None = None
+
+    @model_validator(mode="after")
+    def _fields_fit_the_priority(self) -> Any:
+        strangers = ("callback_url", "metadata") if self.priority == "high" else ("timeout_ms",)
+        for field in strangers:
+            if getattr(self, field) is not None:
+                raise PydanticCustomError(
+                    "wrong_priority",
+                    "{field} does not go with priority {priority}",
+                    {"field": field, "priority": self.priority, "param": field},
+                )
+        return self
+
+
+def parse(model: type[_M], value: Any, *, where: str = "") -> _M:
+    """The value as this model.
+
+    Raises InvalidRequest naming the first field that breaks a rule; the value itself is not quoted, since
+    it may be anybody's text.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        context = first.get("ctx", {})
+        path = ".".join(str(part) for part in first["loc"]) or context.get("param", "")
+        param = f"{where}.{path}".strip(".") or None
+        code = first["type"] if first["type"] in _OUR_CODES else None
+        message = f"{param or 'body'}: {first['msg']}"
+        raise InvalidRequest(message, param=param, code=code) from error
+
+
+_OUR_CODES = frozenset({"invalid_text", "empty_text", "too_deep", "wrong_priority"})

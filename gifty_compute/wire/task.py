@@ -1,0 +1,161 @@
+"""A task as the contract shows it, and the bodies of the calls around it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gifty_compute.wire.body import Body, Priority
+from gifty_compute.wire.text import CleanText, JsonObject, Text
+
+__all__ = [
+    "ENDS",
+    "Claimed",
+    "Extension",
+    "HeartbeatRequest",
+    "Held",
+    "Holder",
+    "ReleaseRequest",
+    "ResultRequest",
+    "Status",
+    "SubmitRequest",
+    "Task",
+    "TaskList",
+    "Want",
+]
+
+Status = Literal["pending", "processing", "completed", "failed", "cancelled"]
+ENDS: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+MAX_METADATA_BYTES = 4096
+
+
+class Task(BaseModel):
+    """A row of compute_tasks. `result.embeddings` may be an array until it is written as JSON."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    id: UUID
+    task_type: str
+    priority: str
+    status: Status
+    payload: dict[str, Any]
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    worker_id: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    attempt: int
+    failures: int
+    max_attempts: int
+    available_at: datetime | None = None
+    lease_expires_at: datetime | None = None
+    batch_id: UUID | None = None
+    model: str | None = None
+    space: str | None = None
+    metadata: dict[str, Any] | None = None
+    progress: float | None = None
+
+
+class SubmitRequest(Body):
+    """The body of POST /v1/tasks."""
+
+    task_type: Text
+    payload: JsonObject
+    priority: Priority = "low"
+    metadata: JsonObject | None = None
+    callback_url: str | None = Field(default=None, max_length=2048)
+    max_attempts: int = Field(default=5, ge=1, le=20)
+
+
+class TaskList(BaseModel):
+    """A page of tasks, newest first."""
+
+    tasks: list[Task]
+    next_cursor: str | None
+
+
+WorkerName = Annotated[Text, Field(max_length=200)]
+
+
+class Holder(BaseModel):
+    """Who holds a lease: the credential it came with, and the instance within it.
+
+    Over HTTP the facade fills in the credential from the token; what a worker says of it is not read.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    worker_id: str
+    session: str = ""
+    credential: str = ""
+
+
+class Want(BaseModel):
+    """What a worker asks for: the first `limit` ready tasks of these types and models, or just these ids."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task_types: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    ids: tuple[UUID, ...] = ()
+    limit: int = 10
+    lease_seconds: int | None = None
+
+
+class Claimed(BaseModel):
+    """Tasks that are now the caller's, and how long each lease is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tasks: tuple[Task, ...]
+    lease_seconds: float
+
+
+class Held(Body):
+    """One claim: a task and the attempt that fences it."""
+
+    id: UUID = Field(strict=False)
+    attempt: int = Field(ge=1)
+    progress: float | None = Field(default=None, ge=0, le=1)
+
+
+class Extension(BaseModel):
+    """The answer to a heartbeat: what is no longer the caller's, and what nobody wants any more."""
+
+    lost: tuple[UUID, ...]
+    cancelled: tuple[UUID, ...]
+
+
+class HeartbeatRequest(Body):
+    """The body of POST /internal/workers/heartbeat."""
+
+    worker_id: WorkerName
+    session: CleanText = ""
+    tasks: list[Held] = Field(max_length=1000)
+    info: JsonObject | None = None
+
+
+class ReleaseRequest(Body):
+    """The body of POST /internal/workers/release."""
+
+    worker_id: WorkerName
+    session: CleanText = ""
+    tasks: list[Held] = Field(max_length=1000)
+    reason: Literal["drain", "oom", "unsupported"]
+
+
+class ResultRequest(Body):
+    """The body of POST /internal/workers/tasks/{id}/result."""
+
+    status: Literal["completed", "failed"]
+    result: dict[str, Any] | None = None
+    error: CleanText | None = Field(default=None, max_length=100_000)
+    worker_id: WorkerName | None = None
+    session: CleanText = ""
+    attempt: int | None = Field(default=None, ge=1)
+    retryable: bool = True

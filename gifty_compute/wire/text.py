@@ -1,0 +1,58 @@
+"""Text that may reach PostgreSQL and a model: no NUL, no lone surrogate, not blank."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+__all__ = ["JsonObject", "Text", "clean_json"]
+
+# orjson writes at most 254 levels; what is stored must be writable again inside an answer's own levels.
+MAX_DEPTH = 64
+
+
+def _flaw(value: str) -> str | None:
+    if "\x00" in value:
+        return "text contains NUL (U+0000)"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return "text contains a lone surrogate"
+    return None
+
+
+def _clean(value: str) -> str:
+    flaw = _flaw(value) if not value.isascii() or "\x00" in value else None
+    if flaw:
+        raise PydanticCustomError("invalid_text", flaw)
+    return value
+
+
+def _filled(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("empty_text", "text is empty")
+    return value
+
+
+def clean_json(value: Any) -> Any:
+    """The same JSON value, or an error: text that PostgreSQL refuses, or nesting past 64 levels."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                _clean(item)
+            elif isinstance(item, dict):
+                below += item.keys()
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+        if not below:
+            return value
+        level = below
+    raise PydanticCustomError("too_deep", "nested deeper than 64 levels")
+
+
+CleanText = Annotated[str, AfterValidator(_clean)]
+Text = Annotated[str, AfterValidator(_clean), AfterValidator(_filled)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(clean_json)]

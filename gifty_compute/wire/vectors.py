@@ -1,0 +1,103 @@
+"""Vectors on the wire and at rest: nested lists or base64, always float32 or float16 rows in memory."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gifty_compute.errors import InvalidResult
+
+__all__ = ["Vectors", "check", "decode", "encode", "same"]
+
+Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+
+_DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+# A shorter vector than this has lost its direction to rounding.
+_LEAST_NORM = 1e-6
+# Two honest runs of one model agree this well (the contract's measure for a result sent twice).
+_SAME_COSINE = 0.999
+
+
+def decode(value: Any) -> Vectors:
+    """Nested lists, the binary form or an array as an array of shape [n, dim].
+
+    Raises InvalidResult for anything else: ragged rows, text, null, bytes that do not fit the shape.
+    """
+    if isinstance(value, np.ndarray):
+        rows: npt.NDArray[Any] = value
+    elif isinstance(value, dict):
+        rows = _from_binary(value)
+    elif isinstance(value, list):
+        rows = _from_lists(value)
+    else:
+        raise InvalidResult("embeddings must be a list of vectors or the binary form", param="embeddings")
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise InvalidResult("embeddings must be vectors of numbers, all of one length", param="embeddings")
+    if rows.dtype == np.float16:
+        return rows
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, dtype="<f4")
+
+
+def _from_lists(value: list[Any]) -> npt.NDArray[Any]:
+    try:
+        return np.array(value) if value else np.empty((0, 0), "<f4")
+    except ValueError as error:
+        message = "embeddings must be vectors of numbers, all of one length"
+        raise InvalidResult(message, param="embeddings") from error
+
+
+def _from_binary(value: dict[str, Any]) -> npt.NDArray[Any]:
+    dtype = _DTYPES.get(str(value.get("dtype")))
+    shape, data = value.get("shape"), value.get("data")
+    if dtype is None or set(value) != {"dtype", "shape", "data"} or not isinstance(data, str):
+        message = 'binary embeddings are {"dtype": "float32" or "float16", "shape": [n, d], "data": base64}'
+        raise InvalidResult(message, param="embeddings")
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)):
+        raise InvalidResult("shape must be [rows, dimension]", param="embeddings.shape")
+    try:
+        raw = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidResult("data is not base64", param="embeddings.data") from error
+    if len(raw) != shape[0] * shape[1] * dtype.itemsize:
+        message = f"data holds {len(raw)} bytes, shape and dtype say otherwise"
+        raise InvalidResult(message, param="embeddings.data")
+    return np.frombuffer(raw, dtype=dtype).reshape(shape)
+
+
+def encode(vectors: Vectors) -> dict[str, Any]:
+    """The binary form: a quarter to an eighth of the bytes of nested lists."""
+    return {
+        "dtype": vectors.dtype.name,
+        "shape": list(vectors.shape),
+        "data": base64.b64encode(np.ascontiguousarray(vectors).tobytes()).decode(),
+    }
+
+
+def check(vectors: Vectors, *, rows: int, dim: int | None) -> None:
+    """Raises InvalidResult unless there is one finite, non-zero vector of this dimension per text."""
+    if len(vectors) != rows:
+        raise InvalidResult(f"{len(vectors)} vectors for {rows} texts", param="embeddings")
+    if dim is not None and vectors.shape[1] != dim:
+        message = f"vectors have {vectors.shape[1]} dimensions, the space has {dim}"
+        raise InvalidResult(message, param="embeddings")
+    wide = vectors.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise InvalidResult("a vector holds NaN or infinity", param="embeddings")
+    if (np.linalg.norm(wide, axis=1) < _LEAST_NORM).any():
+        raise InvalidResult("a vector is zero", param="embeddings")
+
+
+def same(left: Vectors, right: Vectors) -> bool:
+    """Whether two results are one outcome: equal, or every pair of rows at cosine 0.999 or more."""
+    if left.shape != right.shape:
+        return False
+    if np.array_equal(left, right):
+        return True
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    cosines = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    return bool((cosines >= _SAME_COSINE).all())
