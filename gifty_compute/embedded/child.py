@@ -45,7 +45,8 @@ class Child:
     ) -> None:
         self.name = name
         self.log_path = log_path
-        self.stop_grace = stop_grace
+        self.stop_limit = stop_grace + _SHIM_MARGIN
+        self._stop_grace = stop_grace
         self._argv = list(argv)
         self._env = dict(env)
         self._cwd = cwd
@@ -54,6 +55,7 @@ class Child:
         self._shim: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._pid: int | None = None
+        self._log_start = 0
 
     @property
     def pid(self) -> int:
@@ -70,10 +72,11 @@ class Child:
 
     def start(self) -> None:
         """Start the program; return when it exists. After its end, start it anew."""
-        self._close()
+        self.close()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with theirs, self._open_log() as log:
+            self._log_start = os.fstat(log).st_size
             self._shim = subprocess.Popen(  # noqa: S603 - the caller chose the command
                 [*self._shim_argv(theirs.fileno()), "--", *self._argv],
                 stdin=subprocess.DEVNULL,
@@ -108,9 +111,24 @@ class Child:
     def stop(self) -> int | None:
         """Stop and wait until nothing of the program is left; return the exit status."""
         self.request_stop()
-        status = self.wait(self.stop_grace + _SHIM_MARGIN)
-        self._close()
+        status = self.wait(self.stop_limit)
+        self.close()
         return status
+
+    def close(self) -> None:
+        """Forget an ended child; kill one that hangs, and what a killed shim has left."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._shim is None:
+            return
+        if self._shim.poll() is None or self._shim.returncode == -signal.SIGKILL:
+            self._shim.kill()
+            self._shim.wait()
+            if self._pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._pid, signal.SIGKILL)
+        self._shim = None
 
     def log_tail(self) -> str:
         """The last lines of the log, indented, for an error message."""
@@ -121,8 +139,14 @@ class Child:
         lines = text.splitlines()[-_TAIL_LINES:]
         return "\n".join(f"  {line}" for line in lines) or "  (the log is empty)"
 
+    def log_since_start(self) -> str:
+        """What the program has logged since it was started last."""
+        with self.log_path.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
+
     def _shim_argv(self, descriptor: int) -> list[str]:
-        numbers = (descriptor, int(self._stop_signal), self.stop_grace)
+        numbers = (descriptor, int(self._stop_signal), self._stop_grace)
         return [sys.executable, "-I", "-S", str(_SHIM), *map(str, numbers)]
 
     @contextlib.contextmanager
@@ -138,24 +162,9 @@ class Child:
         try:
             line = channel.recv(32)
         except TimeoutError:
-            self._close()
+            self.close()
             raise ChildFailed(f"{self.name} did not start within {_START_LIMIT:.0f} s") from None
         if not line:
             self.wait(_SHIM_MARGIN)
             raise ChildFailed(f"{self.name} did not start; {self.log_path} ends:\n{self.log_tail()}")
         return int(line)
-
-    def _close(self) -> None:
-        """Forget an ended child; kill what a killed shim, or one that hangs, has left."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-        if self._shim is None:
-            return
-        if self._shim.poll() is None or self._shim.returncode == -signal.SIGKILL:
-            self._shim.kill()
-            self._shim.wait()
-            if self._pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._pid, signal.SIGKILL)
-        self._shim = None

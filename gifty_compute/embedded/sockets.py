@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import tempfile
@@ -40,9 +41,10 @@ def remove_socket_directory(record: Path) -> None:
 
 
 def _is_private_directory(path: Path) -> bool:
-    """Only what mkdtemp makes: after a reboot the name may be another's."""
+    """Only what mkdtemp made for us: after a reboot the name may be another's."""
     try:
         status = path.lstat()
     except FileNotFoundError:
         return False
-    return stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == stat.S_IRWXU
+    private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == stat.S_IRWXU
+    return private and status.st_uid == os.geteuid()

@@ -96,7 +96,11 @@ class Holder(BaseModel):
 
 
 class Want(BaseModel):
-    """What a worker asks for: the first `limit` ready tasks of these types and models, or just these ids."""
+    """What a worker asks for: the first `limit` ready tasks of these types and models, or just these ids.
+
+    Without models it is offered each type's configured default only. A bare claim comes from a worker that
+    knows nothing of heartbeats; its lease is long. `claim_id` makes the claim safe to repeat.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -104,7 +108,9 @@ class Want(BaseModel):
     models: tuple[str, ...] = ()
     ids: tuple[UUID, ...] = ()
     limit: int = 10
-    lease_seconds: int | None = None
+    lease_seconds: float | None = None
+    bare: bool = False
+    claim_id: UUID | None = None
 
 
 class Claimed(BaseModel):

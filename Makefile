@@ -1,0 +1,100 @@
+# The commands of this project. `make` alone lists them.
+#
+# Paths are relative throughout: make splits its words at spaces, and a checkout may well lie
+# in a folder that has one. Programs are started as modules (python -m), because a script's
+# first line holds the absolute path of .venv, which goes stale when the checkout is moved.
+
+PYTHON ?= python3
+ARGS ?=
+
+SHELL := /bin/sh
+.SHELLFLAGS := -euc
+.ONESHELL:
+.SILENT:
+.DEFAULT_GOAL := help
+.PHONY: help install run test check judges wheel lock clean FORCE
+
+python := .venv/bin/python
+uv := $(python) -m uv
+
+help: ## list the targets
+	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	echo "  PYTHON=python3.12 picks the interpreter, ARGS='-k name' goes to pytest or the demo."
+
+install: .venv/installed-run ## make .venv and install what `make run` needs
+
+run: .venv/installed-run ## the demo: embed a catalogue, ask three questions (ARGS=--keep stays up)
+	exec $(python) -m gifty_compute.commands demo $(ARGS)
+
+test: .venv/installed-test ## unit, integration, e2e and docs tests
+	exec $(python) -m pytest $(ARGS)
+
+check: .venv/installed-test ## format, lint, types, import directions
+	$(python) -m ruff format --check .
+	$(python) -m ruff check .
+	$(python) -m mypy
+	$(lint_imports)
+
+judges: .venv/installed-judges ## other people's programs judge ours: clients, schemas, installers
+	exec $(python) -m pytest tests/judges $(ARGS)
+
+wheel: .venv/installed-uv ## build the wheel into dist/
+	rm -rf build  # setuptools would pack what an older build left there
+	$(uv) build -q --wheel --out-dir dist
+	rm -rf build
+
+lock: .venv/installed-uv ## pin the deployed set ([server,worker]) with hashes; UPGRADE=1 takes newer versions
+	$(uv) pip compile -q $(if $(UPGRADE),--upgrade) setup.cfg --extra server --extra worker \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --output-file requirements.lock
+
+clean: ## remove .venv and everything built
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# import-linter has no __main__, and its script may carry a stale path (see above).
+lint_imports = $(python) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+
+# What is installed: one stamp for each set of extras, made anew when setup.cfg changes.
+.venv/installed-run: extras := server,worker,local
+.venv/installed-test: extras := server,worker,local,dev
+.venv/installed-judges: extras := server,worker,local,dev,judges
+
+.venv/installed-run .venv/installed-test .venv/installed-judges: setup.cfg .venv/installed-uv
+	echo "Installing gifty-compute[$(extras)] into .venv"
+	test -w "$${HOME:-}" || export UV_CACHE_DIR=.venv/cache
+	$(uv) pip install -q --python $(python) --editable ".[$(extras)]"
+	touch $@
+
+# A .venv in which uv runs is taken as it is. One whose Python has gone (the system was
+# upgraded), or that was left half made, is made anew.
+.venv/installed-uv: $(if $(shell test -x $(python) || echo gone),FORCE)
+	if ! $(uv) --version >/dev/null 2>&1; then
+		$(find_python)
+		echo "Making .venv with $(PYTHON)"
+		$(make_venv)
+		$(python) -m pip install -qq --disable-pip-version-check uv
+	fi
+	touch $@
+
+define find_python
+	say() { printf '%s\n' "gifty-compute needs $$1" >&2; exit 1; }
+	found=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) ||
+		say "Python 3.11 or newer, and no $(PYTHON) runs here: sudo apt-get install python3 python3-venv"
+	case "$$found" in
+	3.1[1-9] | 3.[2-9][0-9]) ;;
+	*) say "Python 3.11 or newer, and $(PYTHON) is $$found: sudo apt-get install python3.11-venv, then make PYTHON=python3.11" ;;
+	esac
+	name="$(PYTHON)"
+	bring="sudo apt-get install $${name##*/}-venv"
+	# Debian packs these two apart from Python itself.
+	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || say "Python's venv: $$bring"
+endef
+
+define make_venv
+	if ! told=$$("$(PYTHON)" -m venv --clear .venv 2>&1); then
+		rm -rf .venv
+		say "Python's venv, and $(PYTHON) -m venv failed ($$(printf '%s' "$$told" | tail -n 1)): $$bring"
+	fi
+endef
+
+FORCE:

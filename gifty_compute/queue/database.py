@@ -1,0 +1,81 @@
+"""The connection to PostgreSQL: one small pool, autocommit, the clock in UTC, errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from gifty_compute.errors import StoreUnavailable
+from gifty_compute.queue.sql import QUERIES
+
+__all__ = ["Database", "connect"]
+
+_DRIVER = "postgresql+psycopg2"
+
+
+def connect(dsn: str, *, pool_size: int = 8) -> Database:
+    """A database behind a bounded pool; nothing is dialled yet.
+
+    Every statement commits by itself: each change of state is one statement, so a transaction would only add
+    round trips and hold snapshots open.
+    """
+    engine = create_engine(
+        make_url(dsn).set(drivername=_DRIVER),
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        json_deserializer=orjson.loads,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "gifty-compute",
+            "options": "-c timezone=UTC -c statement_timeout=30s -c lock_timeout=10s",
+        },
+    )
+    return Database(engine)
+
+
+class Database:
+    """Runs the queue's named statements. Raises StoreUnavailable when PostgreSQL cannot be asked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def rows(self, query: str, /, **parameters: Any) -> list[dict[str, Any]]:
+        """All rows of a named statement."""
+        with self.connection() as connection:
+            return self.rows_on(connection, query, **parameters)
+
+    def row(self, query: str, /, **parameters: Any) -> dict[str, Any] | None:
+        """The first row of a named statement, or None."""
+        rows = self.rows(query, **parameters)
+        return rows[0] if rows else None
+
+    @staticmethod
+    def rows_on(connection: Connection, query: str, /, **parameters: Any) -> list[dict[str, Any]]:
+        """The same on a connection that the caller holds."""
+        return [dict(row) for row in connection.execute(QUERIES[query], parameters).mappings()]
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection of the pool, given back at the end."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise StoreUnavailable("the database does not answer; try again") from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise StoreUnavailable("the database connection broke; try again") from error
+            raise
+
+    def close(self) -> None:
+        self.engine.dispose()

@@ -1,0 +1,47 @@
+"""Between rows and tasks: what a row of compute_tasks says, and how a result is laid down."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import orjson
+
+from gifty_compute.wire.task import Task
+
+__all__ = ["result_columns", "task_of"]
+
+_FIELDS = tuple(Task.model_fields)
+_IDS = ("id", "batch_id")
+
+
+def task_of(row: dict[str, Any]) -> Task:
+    """The row as a Task; vectors that lie beside it become `result.embeddings`, an array [rows, dim]."""
+    values = {name: row[name] for name in _FIELDS}
+    for name in _IDS:
+        if isinstance(values[name], str):
+            values[name] = UUID(values[name])
+    for name, value in values.items():
+        # An adopted table may have timestamps without a zone; our connections write UTC there.
+        if isinstance(value, datetime) and value.tzinfo is None:
+            values[name] = value.replace(tzinfo=UTC)
+    if row.get("dtype") is not None:
+        vectors = np.frombuffer(row["data"], dtype=np.dtype(row["dtype"]).newbyteorder("<"))
+        embeddings = vectors.reshape(row["rows"], row["dim"])
+        values["result"] = {**(values["result"] or {}), "embeddings": embeddings}
+    return Task.model_construct(**values)
+
+
+def result_columns(result: dict[str, Any]) -> dict[str, Any]:
+    """A checked result as the parameters of `complete`: JSON, and vectors as bytes beside it."""
+    vectors = result.get("embeddings")
+    if vectors is None:
+        beside: dict[str, Any] = {"dtype": None, "rows": None, "dim": None, "data": None}
+    else:
+        rows, dim = vectors.shape
+        little = np.ascontiguousarray(vectors).astype(vectors.dtype.newbyteorder("<"), copy=False)
+        beside = {"dtype": vectors.dtype.name, "rows": rows, "dim": dim, "data": little.tobytes()}
+    rest = {name: value for name, value in result.items() if name != "embeddings"}
+    return {"result": orjson.dumps(rest).decode(), **beside}

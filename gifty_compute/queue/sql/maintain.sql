@@ -1,0 +1,136 @@
+-- What the maintain loop does to many tasks at a time. Every statement is bounded by :limit.
+
+-- name: sweep
+-- Expired leases (ix_compute_tasks_lease): pending again at once. Held alone, the expiry counts as a failure;
+-- in company nobody knows whose fault it was, and each becomes a suspect that is next handed out alone.
+WITH expired AS MATERIALIZED (
+    SELECT id
+    FROM compute_tasks
+    WHERE status = 'processing'
+      AND lease_expires_at < now()
+    ORDER BY lease_expires_at
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE compute_tasks AS t
+SET failures = t.failures + CASE WHEN t.in_company THEN 0 ELSE 1 END,
+    status = CASE WHEN NOT t.in_company AND t.failures + 1 >= t.max_attempts THEN 'failed' ELSE 'pending' END,
+    completed_at = CASE WHEN NOT t.in_company AND t.failures + 1 >= t.max_attempts THEN now() END,
+    error = format('lease of attempt %s ran out, held by %s', t.attempt, t.worker_id),
+    suspect = t.in_company,
+    updated_at = now(),
+    lease_expires_at = NULL,
+    claim_id = NULL
+FROM expired
+WHERE t.id = expired.id
+  AND t.status = 'processing'
+RETURNING t.id, t.status
+
+-- name: promote
+-- Delayed tasks whose time has come (ix_compute_tasks_delayed).
+WITH due AS MATERIALIZED (
+    SELECT id
+    FROM compute_tasks
+    WHERE status = 'pending'
+      AND available_at <= now()
+    ORDER BY available_at
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE compute_tasks AS t
+SET available_at = NULL,
+    updated_at = now()
+FROM due
+WHERE t.id = due.id
+  AND t.status = 'pending'
+RETURNING t.id
+
+-- name: unplaced
+-- Rows that somebody inserted by SQL with the contract's own columns (ix_compute_tasks_unplaced).
+SELECT id, task_type, payload
+FROM compute_tasks
+WHERE status = 'pending'
+  AND model IS NULL
+ORDER BY seq
+LIMIT :limit
+
+-- name: place
+-- Gives such a row its model and space, which makes it ready.
+UPDATE compute_tasks
+SET payload = CAST(:payload AS jsonb),
+    model = :model,
+    space = :space,
+    updated_at = now()
+WHERE id = :id
+  AND status = 'pending'
+  AND model IS NULL
+RETURNING id
+
+-- name: refuse
+-- Ends such a row when its payload breaks the rules that a submit over HTTP would have met.
+UPDATE compute_tasks
+SET status = 'failed',
+    error = :error,
+    completed_at = now(),
+    updated_at = now()
+WHERE id = :id
+  AND status = 'pending'
+  AND model IS NULL
+RETURNING id
+
+-- name: backlog
+-- For each (task type, model): how many are ready, counted no further than :enough.
+WITH RECURSIVE queues AS (
+    (
+        SELECT t.task_type, t.model
+        FROM compute_tasks t
+        WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+        ORDER BY t.task_type, t.model
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT next.task_type, next.model
+    FROM queues q
+    CROSS JOIN LATERAL (
+        SELECT t.task_type, t.model
+        FROM compute_tasks t
+        WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+          AND (t.task_type, t.model) > (q.task_type, q.model)
+        ORDER BY t.task_type, t.model
+        LIMIT 1
+    ) AS next
+),
+counted AS (
+    SELECT q.task_type, q.model, ready.n
+    FROM queues q
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n
+        FROM (
+            SELECT 1
+            FROM compute_tasks t
+            WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+              AND t.task_type = q.task_type AND t.model = q.model
+            LIMIT :enough
+        ) AS some
+    ) AS ready
+    UNION ALL
+    SELECT t.task_type, t.model, count(*)
+    FROM compute_tasks t
+    WHERE t.status = 'pending' AND t.available_at IS NULL AND t.suspect AND t.model IS NOT NULL
+    GROUP BY t.task_type, t.model
+)
+SELECT task_type, model, sum(n)::int AS ready
+FROM counted
+GROUP BY task_type, model
+
+-- name: try_lock
+-- Whether this connection is now the one that maintains.
+SELECT pg_try_advisory_lock(hashtext('gifty-compute maintain'))
+
+-- name: unlock
+-- Lets another process maintain.
+SELECT pg_advisory_unlock(hashtext('gifty-compute maintain'))
+
+-- name: ping
+-- Whether the database answers and is migrated.
+SELECT 1 FROM compute_tasks LIMIT 1

@@ -1,0 +1,255 @@
+-- What happens to one task, from submit to end. Each change of state is one statement that carries its own
+-- condition. Times are the database's.
+
+-- name: submit
+-- A new task; none comes back when this client has used the idempotency key before.
+INSERT INTO compute_tasks AS t (
+    id, task_type, priority, payload, model, space, lane, max_attempts, metadata, request_id,
+    idempotency_key, request_hash
+)
+VALUES (
+    :id, :task_type, :priority, CAST(:payload AS jsonb), :model, :space, :lane, :max_attempts,
+    CAST(:metadata AS jsonb), :request_id, :idempotency_key, :request_hash
+)
+ON CONFLICT (lane, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING t.*
+
+-- name: find_submitted
+-- The task that an idempotency key stands for (uq_compute_tasks_idempotency).
+SELECT t.*, v.dtype, v.rows, v.dim, v.data
+FROM compute_tasks t
+LEFT JOIN compute_task_vectors v ON v.task_id = t.id
+WHERE t.lane = :lane
+  AND t.idempotency_key = :idempotency_key
+
+-- name: get
+-- One task with its vectors.
+SELECT t.*, v.dtype, v.rows, v.dim, v.data
+FROM compute_tasks t
+LEFT JOIN compute_task_vectors v ON v.task_id = t.id
+WHERE t.id = :id
+
+-- name: list
+-- A page, newest first (ix_compute_tasks_seq, or ix_compute_tasks_batch).
+SELECT t.*, v.dtype, v.rows, v.dim, v.data
+FROM compute_tasks t
+LEFT JOIN compute_task_vectors v ON v.task_id = t.id
+WHERE (CAST(:status AS text) IS NULL OR t.status = :status)
+  AND (CAST(:task_type AS text) IS NULL OR t.task_type = :task_type)
+  AND (CAST(:batch_id AS uuid) IS NULL OR t.batch_id = CAST(:batch_id AS uuid))
+  AND (CAST(:before AS bigint) IS NULL OR t.seq < :before)
+ORDER BY t.seq DESC
+LIMIT :limit
+
+-- name: ended
+-- Which of these have ended; asked by the one poller that serves all waiting callers of a process.
+SELECT id
+FROM compute_tasks
+WHERE id = ANY (CAST(:ids AS uuid[]))
+  AND status IN ('completed', 'failed', 'cancelled')
+
+-- name: claim
+-- The next ready tasks of these (task type, model) pairs: high before low, then one client's lane after
+-- another beginning with a random one, then oldest first. A suspect is handed out alone, before all others.
+-- The recursive part skips from lane to lane through ix_compute_tasks_ready, so a client with a million rows
+-- costs no more to pass than one with ten. The nested loop over `turns` must keep its order and stop at the
+-- limit: no ORDER BY outside, or every candidate of every lane would be locked first.
+WITH RECURSIVE wanted AS (
+    SELECT * FROM unnest(CAST(:task_types AS text[]), CAST(:models AS text[])) AS w (task_type, model)
+),
+lanes AS (
+    SELECT w.task_type, w.model, r.rank, first.lane
+    FROM wanted w
+    CROSS JOIN (VALUES (0::smallint), (1::smallint)) AS r (rank)
+    CROSS JOIN LATERAL (
+        SELECT t.lane
+        FROM compute_tasks t
+        WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+          AND t.task_type = w.task_type AND t.model = w.model AND t.rank = r.rank
+        ORDER BY t.lane
+        LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT l.task_type, l.model, l.rank, next.lane
+    FROM lanes l
+    CROSS JOIN LATERAL (
+        SELECT t.lane
+        FROM compute_tasks t
+        WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+          AND t.task_type = l.task_type AND t.model = l.model AND t.rank = l.rank AND t.lane > l.lane
+        ORDER BY t.lane
+        LIMIT 1
+    ) AS next
+),
+turns AS MATERIALIZED (
+    SELECT * FROM lanes ORDER BY rank, md5(lane || :dice), task_type, model
+),
+suspect AS MATERIALIZED (
+    SELECT t.id
+    FROM compute_tasks t
+    JOIN wanted w ON t.task_type = w.task_type AND t.model = w.model
+    WHERE t.status = 'pending' AND t.available_at IS NULL AND t.suspect
+    ORDER BY t.rank, t.seq
+    LIMIT LEAST(1, :limit)
+    FOR UPDATE OF t SKIP LOCKED
+),
+ready AS MATERIALIZED (
+    SELECT candidate.id
+    FROM turns
+    CROSS JOIN LATERAL (
+        SELECT t.id
+        FROM compute_tasks t
+        WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+          AND t.task_type = turns.task_type AND t.model = turns.model AND t.rank = turns.rank
+          AND t.lane = turns.lane
+        ORDER BY t.seq
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    ) AS candidate
+    WHERE NOT EXISTS (SELECT FROM suspect)
+    LIMIT :limit
+),
+picked AS (
+    SELECT id FROM suspect UNION ALL SELECT id FROM ready
+)
+UPDATE compute_tasks AS t
+SET status = 'processing',
+    attempt = t.attempt + 1,
+    in_company = (SELECT count(*) FROM picked) > 1,
+    credential = :credential,
+    worker_id = :worker_id,
+    session = :session,
+    claim_id = CAST(:claim_id AS uuid),
+    bare = :bare,
+    started_at = now(),
+    updated_at = now(),
+    lease_seconds = :lease_seconds,
+    lease_expires_at = now() + make_interval(secs => :lease_seconds)
+FROM picked
+WHERE t.id = picked.id
+  AND t.status = 'pending'
+RETURNING t.*
+
+-- name: claim_named
+-- The same for tasks named by an announcement, as far as they are still ready.
+WITH picked AS MATERIALIZED (
+    SELECT t.id
+    FROM compute_tasks t
+    WHERE t.id = ANY (CAST(:ids AS uuid[]))
+      AND t.status = 'pending' AND t.available_at IS NULL AND t.model IS NOT NULL
+      AND (NOT t.suspect OR cardinality(CAST(:ids AS uuid[])) = 1)
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE compute_tasks AS t
+SET status = 'processing',
+    attempt = t.attempt + 1,
+    in_company = (SELECT count(*) FROM picked) > 1,
+    credential = :credential,
+    worker_id = :worker_id,
+    session = :session,
+    claim_id = CAST(:claim_id AS uuid),
+    bare = :bare,
+    started_at = now(),
+    updated_at = now(),
+    lease_seconds = :lease_seconds,
+    lease_expires_at = now() + make_interval(secs => :lease_seconds)
+FROM picked
+WHERE t.id = picked.id
+  AND t.status = 'pending'
+RETURNING t.*
+
+-- name: claimed_before
+-- What a claim whose answer was lost still holds (ix_compute_tasks_claim).
+SELECT t.*
+FROM compute_tasks t
+WHERE t.claim_id = CAST(:claim_id AS uuid)
+  AND t.status = 'processing'
+  AND t.credential = :credential
+  AND t.worker_id = :worker_id
+
+-- name: extend
+-- Renews each lease by its own length, and says of the others what became of them.
+WITH held AS (
+    SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS h (id, attempt)
+),
+extended AS (
+    UPDATE compute_tasks AS t
+    SET lease_expires_at = now() + make_interval(secs => t.lease_seconds)
+    FROM held
+    WHERE t.id = held.id
+      AND t.attempt = held.attempt
+      AND t.status = 'processing'
+      AND t.credential = :credential
+    RETURNING t.id
+)
+SELECT held.id, extended.id IS NOT NULL AS ours, t.status
+FROM held
+LEFT JOIN extended ON extended.id = held.id
+LEFT JOIN compute_tasks t ON t.id = held.id
+
+-- name: complete
+-- The first valid result of any attempt that was handed out ends the task; its vectors go beside the row.
+WITH done AS (
+    UPDATE compute_tasks
+    SET status = 'completed',
+        result = CAST(:result AS jsonb),
+        error = NULL,
+        worker_id = COALESCE(:worker_id, worker_id),
+        completed_at = now(),
+        updated_at = now(),
+        available_at = NULL,
+        lease_expires_at = NULL,
+        claim_id = NULL,
+        suspect = false
+    WHERE id = :id
+      AND status IN ('pending', 'processing')
+      AND attempt >= GREATEST(CAST(:attempt AS int), 1)
+    RETURNING *
+),
+stored AS (
+    INSERT INTO compute_task_vectors (task_id, dtype, rows, dim, data)
+    SELECT id, :dtype, :rows, :dim, :data
+    FROM done
+    WHERE CAST(:dtype AS text) IS NOT NULL
+)
+SELECT * FROM done
+
+-- name: fail
+-- Counts a failure: pending again after a jittered delay, or failed when no tries are left. Without an attempt
+-- only a bare claim of the same credential may fail its task.
+UPDATE compute_tasks AS t
+SET failures = t.failures + 1,
+    status = CASE WHEN :retryable AND t.failures + 1 < t.max_attempts THEN 'pending' ELSE 'failed' END,
+    available_at = CASE
+        WHEN :retryable AND t.failures + 1 < t.max_attempts
+        THEN now() + make_interval(
+            secs => LEAST(:backoff_cap, :backoff_base * 2 ^ LEAST(t.failures, 32)) * :jitter)
+    END,
+    completed_at = CASE WHEN :retryable AND t.failures + 1 < t.max_attempts THEN NULL ELSE now() END,
+    error = :error,
+    updated_at = now(),
+    lease_expires_at = NULL,
+    claim_id = NULL
+WHERE t.id = :id
+  AND t.status = 'processing'
+  AND CASE
+        WHEN CAST(:attempt AS int) IS NOT NULL THEN t.attempt = :attempt
+        ELSE t.bare AND t.credential = :credential
+      END
+RETURNING t.*
+
+-- name: release
+-- Gives tasks back unharmed: pending again at once.
+UPDATE compute_tasks AS t
+SET status = 'pending',
+    updated_at = now(),
+    worker_id = NULL,
+    lease_expires_at = NULL,
+    claim_id = NULL
+FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS held (id, attempt)
+WHERE t.id = held.id
+  AND t.attempt = held.attempt
+  AND t.status = 'processing'
+  AND t.credential = :credential
+RETURNING t.id

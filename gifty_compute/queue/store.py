@@ -1,0 +1,229 @@
+"""The store: submit a task, and the five verbs of those who do it. The row is the truth."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+import orjson
+
+from gifty_compute.backoff import Backoff
+from gifty_compute.errors import IdempotencyConflict, InvalidRequest, LeaseLost, NotFound, TaskFinished
+from gifty_compute.logic.logic import Logic
+from gifty_compute.queue.database import Database
+from gifty_compute.queue.rows import result_columns, task_of
+from gifty_compute.wire import vectors
+from gifty_compute.wire.body import parse
+from gifty_compute.wire.kinds import KINDS
+from gifty_compute.wire.task import (
+    ENDS,
+    MAX_METADATA_BYTES,
+    Claimed,
+    Extension,
+    Held,
+    Holder,
+    SubmitRequest,
+    Task,
+    Want,
+)
+
+__all__ = ["RETRY_BACKOFF", "Origin", "TaskStore"]
+
+RETRY_BACKOFF = Backoff(base=2.0, cap=600.0)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a submit comes from: the client (its lane), and what it said of the request."""
+
+    client: str
+    request_id: str | None = None
+    idempotency_key: str | None = None
+
+
+class TaskStore:
+    """Tasks in PostgreSQL. `logic` gives the Logic in force; it decides models, spaces and lease lengths."""
+
+    def __init__(self, database: Database, logic: Callable[[], Logic], rng: Random) -> None:
+        self._db, self._logic, self._rng = database, logic, rng
+
+    # -- callers ---------------------------------------------------------------------------------------------
+
+    def submit(self, request: SubmitRequest, origin: Origin) -> tuple[Task, bool]:
+        """Commits a task and says whether it is new; it is the first one again for a repeated key and body.
+
+        Raises InvalidRequest, and IdempotencyConflict for a repeated key with another body.
+        """
+        metadata = request.metadata and orjson.dumps(request.metadata)
+        if metadata and len(metadata) > MAX_METADATA_BYTES:
+            raise InvalidRequest(f"metadata is over {MAX_METADATA_BYTES} bytes", param="metadata")
+        placed = self.placed(request.task_type, request.payload, where="payload")
+        body = orjson.dumps(request.model_dump(), option=orjson.OPT_SORT_KEYS)
+        digest = hashlib.sha256(body).digest() if origin.idempotency_key else None
+        row = self._db.row(
+            "submit",
+            id=str(uuid4()),
+            task_type=request.task_type,
+            priority=request.priority,
+            **placed,
+            lane=origin.client,
+            max_attempts=request.max_attempts,
+            metadata=metadata.decode() if metadata else None,
+            request_id=origin.request_id,
+            idempotency_key=origin.idempotency_key,
+            request_hash=digest,
+        )
+        if row is not None:
+            return task_of(row), True
+        first = self._db.row("find_submitted", lane=origin.client, idempotency_key=origin.idempotency_key)
+        if first is None or bytes(first["request_hash"] or b"") != digest:
+            raise IdempotencyConflict(
+                f"Idempotency-Key {origin.idempotency_key!r} was used with another body"
+            )
+        return task_of(first), False
+
+    def placed(self, task_type: str, payload: dict[str, Any], *, where: str = "") -> dict[str, Any]:
+        """The columns payload, model and space of such a task. Raises InvalidRequest."""
+        logic = self._logic()
+        logic.require_type(task_type)
+        parse(KINDS[task_type].payload, payload, where=where)
+        full = logic.place(task_type, payload)
+        space = logic.space_name(task_type, full["model"])
+        return {"payload": orjson.dumps(full).decode(), "model": full["model"], "space": space}
+
+    def get(self, task_id: UUID) -> Task:
+        """The task as it is now. Raises NotFound."""
+        row = self._db.row("get", id=str(task_id))
+        if row is None:
+            raise NotFound(f"there is no task {task_id}")
+        return task_of(row)
+
+    def page(
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        status: str | None = None,
+        task_type: str | None = None,
+        batch_id: UUID | None = None,
+    ) -> tuple[list[Task], int | None]:
+        """A page of tasks, newest first, and where the next one begins (None at the end)."""
+        batch = str(batch_id) if batch_id else None
+        rows = self._db.rows(
+            "list", status=status, task_type=task_type, batch_id=batch, before=before, limit=limit + 1
+        )
+        more = len(rows) > limit
+        return [task_of(row) for row in rows[:limit]], rows[limit - 1]["seq"] if more else None
+
+    def ended(self, ids: list[UUID]) -> set[UUID]:
+        """Which of these tasks have come to an end."""
+        return {UUID(str(row["id"])) for row in self._db.rows("ended", ids=[str(i) for i in ids])}
+
+    # -- workers: the five verbs -----------------------------------------------------------------------------
+
+    def claim(self, holder: Holder, want: Want) -> Claimed:
+        """Takes ready tasks for this holder. A repeated claim_id gets what is left of the first claim."""
+        leases = self._logic().file.leases
+        seconds = want.lease_seconds or (leases.bare_seconds if want.bare else leases.seconds)
+        if want.claim_id is not None:
+            before = self._db.rows("claimed_before", claim_id=str(want.claim_id), **_who(holder))
+            if before:
+                return Claimed(tasks=_in_order(before), lease_seconds=seconds)
+        lease = {
+            "limit": want.limit,
+            "lease_seconds": seconds,
+            "bare": want.bare,
+            "session": holder.session,
+            "claim_id": str(want.claim_id) if want.claim_id else None,
+            **_who(holder),
+        }
+        if want.ids:
+            rows = self._db.rows("claim_named", ids=[str(i) for i in want.ids], **lease)
+        else:
+            pairs = self._logic().offered(want.task_types, want.models)
+            types, models = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+            dice = str(self._rng.random())
+            rows = self._db.rows("claim", task_types=types, models=models, dice=dice, **lease)
+        return Claimed(tasks=_in_order(rows), lease_seconds=seconds)
+
+    def extend(self, holder: Holder, held: list[Held]) -> Extension:
+        """Renews each lease by its own length, unless the task is held by another credential or attempt."""
+        rows = self._db.rows("extend", credential=holder.credential, **_held(held))
+        gone = [row for row in rows if not row["ours"]]
+        cancelled = tuple(UUID(str(row["id"])) for row in gone if row["status"] == "cancelled")
+        lost = tuple(UUID(str(row["id"])) for row in gone if row["status"] != "cancelled")
+        return Extension(lost=lost, cancelled=cancelled)
+
+    def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
+        """Stores the first valid result of any attempt that was handed out; `task.attempt` 0 is "unsaid".
+
+        Raises InvalidResult and leaves the task as it is; TaskFinished for another outcome than the stored one.
+        """
+        kind = KINDS[task.task_type]
+        checked = kind.check(task.payload, result, self._logic().expected(task.task_type, str(task.model)))
+        row = self._db.row(
+            "complete",
+            id=str(task.id),
+            attempt=task.attempt or None,
+            worker_id=holder.worker_id or None,
+            **result_columns(checked),
+        )
+        if row is not None:
+            return task_of(row)
+        present = self.get(task.id)
+        if present.status == "completed" and _same_outcome(present.result or {}, checked):
+            return present
+        if present.status in ENDS:
+            raise TaskFinished(f"task {task.id} is {present.status} already, with another outcome")
+        raise LeaseLost(f"task {task.id}: attempt {task.attempt or 'without number'} was never handed out")
+
+    def fail(self, holder: Holder, task: Task, error: str, *, retryable: bool = True) -> Task:
+        """Counts a failure of the present attempt: pending again after a backoff, or failed for good."""
+        row = self._db.row(
+            "fail",
+            id=str(task.id),
+            attempt=task.attempt or None,
+            credential=holder.credential,
+            error=error,
+            retryable=retryable,
+            backoff_base=RETRY_BACKOFF.base,
+            backoff_cap=RETRY_BACKOFF.cap,
+            jitter=self._rng.random(),
+        )
+        if row is not None:
+            return task_of(row)
+        present = self.get(task.id)
+        if present.status == "failed" and task.attempt in (0, present.attempt):
+            return present
+        if present.status in ENDS:
+            raise TaskFinished(f"task {task.id} is {present.status} already")
+        named = f"attempt {task.attempt}" if task.attempt else "a failure without attempt"
+        raise LeaseLost(f"task {task.id}: {named} does not hold it; the present attempt is {present.attempt}")
+
+    def release(self, holder: Holder, held: list[Held]) -> None:
+        """Gives tasks back unharmed; those that are no longer this holder's are left alone."""
+        self._db.rows("release", credential=holder.credential, **_held(held))
+
+
+def _who(holder: Holder) -> dict[str, str]:
+    return {"credential": holder.credential, "worker_id": holder.worker_id}
+
+
+def _held(held: list[Held]) -> dict[str, list[Any]]:
+    return {"ids": [str(one.id) for one in held], "attempts": [one.attempt for one in held]}
+
+
+def _in_order(rows: list[dict[str, Any]]) -> tuple[Task, ...]:
+    return tuple(task_of(row) for row in sorted(rows, key=lambda row: (row["rank"], row["seq"])))
+
+
+def _same_outcome(stored: dict[str, Any], sent: dict[str, Any]) -> bool:
+    left, right = stored.get("embeddings"), sent.get("embeddings")
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        return vectors.same(left, right.astype(left.dtype))
+    return {**stored, "embeddings": None} == {**sent, "embeddings": None} and left is right
