@@ -31,9 +31,7 @@ def _name_the_extra(error: ModuleNotFoundError, *, program: str, extra: str) -> 
     """Exits with the sentence; a missing module of our own is a bug and keeps its traceback."""
     if error.name is None or error.name.partition(".")[0] == "gifty_compute":
         raise error
-    raise SystemExit(
-        f"{program} needs its {extra} parts: pip install 'gifty-compute[{extra}]'"
-    ) from error
+    raise SystemExit(f"{program} needs its {extra} parts: pip install 'gifty-compute[{extra}]'") from error
 
 
 if __name__ == "__main__":

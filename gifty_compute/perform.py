@@ -51,8 +51,8 @@ class TaskSource(Protocol):
         """Counts a failure against the task. Raises LeaseLost when it is held under another attempt."""
         ...
 
-    def release(self, holder: Holder, held: list[Held]) -> None:
-        """Gives tasks back unharmed: pending again at once."""
+    def release(self, holder: Holder, held: list[Held]) -> list[UUID]:
+        """Gives tasks back unharmed, pending again at once; answers with those that were still held."""
         ...
 
 
@@ -173,11 +173,11 @@ def _insist(report: Callable[[], object], tools: Tools) -> None:
 
 def _give_back(source: TaskSource, holder: Holder, tasks: list[Task]) -> Verdict:
     try:
-        source.release(holder, [Held(id=task.id, attempt=task.attempt) for task in tasks])
+        given = source.release(holder, [Held(id=task.id, attempt=task.attempt) for task in tasks])
     except GiftyComputeError as error:
         log.warning("%d tasks not released, their leases will run out: %s", len(tasks), error)
         return Verdict(lost=len(tasks))
-    return Verdict(released=len(tasks))
+    return Verdict(released=len(given), lost=len(tasks) - len(given))
 
 
 class _Heartbeat:

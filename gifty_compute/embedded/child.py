@@ -73,6 +73,7 @@ class Child:
     def start(self) -> None:
         """Start the program; return when it exists. After its end, start it anew."""
         self.close()
+        self._pid = None
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with theirs, self._open_log() as log:

@@ -72,8 +72,9 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The pid of each service's program, by the service's name."""
-        return {watch.service.name: watch.service.child.pid for watch in self._watches}
+        """The pid of each program that runs, by its service's name."""
+        running = [watch.service for watch in self._watches if watch.restart_at is None]
+        return {service.name: service.child.pid for service in running}
 
     def start(self, service: Service) -> None:
         """Start one more service; only before `watch`."""
@@ -92,8 +93,7 @@ class Supervisor:
             if deadline.expired:
                 late = waiting[0].child
                 raise ChildFailed(
-                    f"{late.name} is not ready after {limit:.0f} s;"
-                    f" {late.log_path} ends:\n{late.log_tail()}"
+                    f"{late.name} is not ready after {limit:.0f} s; {late.log_path} ends:\n{late.log_tail()}"
                 )
             if stop.wait(_READY_PAUSE):
                 return False
@@ -184,4 +184,3 @@ def _is_ready(service: Service) -> bool:
             f" {child.log_path} ends:\n{child.log_tail()}"
         )
     return service.ready(child)
-

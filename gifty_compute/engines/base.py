@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,8 +24,16 @@ class Engine(Protocol):
     kind: str
     """How it reranks and classifies: cross-encoder or bi-encoder."""
 
+    def interruptible(self, checkpoint: Callable[[], None]) -> Engine:
+        """The same model, calling the checkpoint before each pass; what that raises ends the work."""
+        ...
+
     def embed(self, texts: Sequence[str], input_type: str) -> Floats:
         """float32 [len(texts), dim], one unit vector a text, in order; input_type is query or passage."""
+        ...
+
+    def tokens(self, texts: Sequence[str], input_type: str) -> int:
+        """How many tokens the model reads for these texts, prefixes and special ones included."""
         ...
 
     def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
@@ -43,17 +51,25 @@ def work(engine: Engine, task_type: str, payload: dict[str, Any]) -> dict[str, A
     Raises EngineError for a type that no engine does.
     """
     if task_type == "embedding":
-        vectors = engine.embed(payload["texts"], payload.get("input_type") or "passage")
-        result = {"embeddings": vectors, "space": engine.space, "dim": engine.dim}
+        input_type = payload.get("input_type") or "passage"
+        vectors = engine.embed(payload["texts"], input_type)
+        result: dict[str, Any] = {"embeddings": vectors, "space": engine.space, "dim": engine.dim}
+        result["usage"] = _usage(engine.tokens(payload["texts"], input_type))
         if payload.get("ids") is not None:
             result["ids"] = payload["ids"]
     elif task_type == "rerank":
-        result = {"scores": engine.rerank(payload["query"], payload["documents"]), "kind": engine.kind}
+        query, documents = payload["query"], payload["documents"]
+        result = {"scores": engine.rerank(query, documents), "kind": engine.kind}
+        result["usage"] = _usage(engine.tokens(documents, "passage") + engine.tokens([query], "query"))
     elif task_type == "classify":
         result = {"mappings": _mappings(engine, payload), "kind": engine.kind}
     else:
         raise EngineError(f"no engine does tasks of type {task_type!r}")
     return {**result, "model": engine.model}
+
+
+def _usage(tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
 def _mappings(engine: Engine, payload: dict[str, Any]) -> list[dict[str, Any]]:

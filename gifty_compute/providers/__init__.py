@@ -1,0 +1,1 @@
+"""Who can answer at high priority: one module a provider."""

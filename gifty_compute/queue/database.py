@@ -77,5 +77,10 @@ class Database:
                 raise StoreUnavailable("the database connection broke; try again") from error
             raise
 
+    def migrated(self) -> bool:
+        """Whether the queue's tables are there."""
+        row = self.row("migrated")
+        return bool(row and row["migrated"])
+
     def close(self) -> None:
         self.engine.dispose()

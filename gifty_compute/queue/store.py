@@ -162,7 +162,7 @@ class TaskStore:
     def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
         """Stores the first valid result of any attempt that was handed out; `task.attempt` 0 is "unsaid".
 
-        Raises InvalidResult and leaves the task as it is; TaskFinished for another outcome than the stored one.
+        Raises InvalidResult and leaves the task as it is; TaskFinished for another outcome than stored.
         """
         kind = KINDS[task.task_type]
         checked = kind.check(task.payload, result, self._logic().expected(task.task_type, str(task.model)))
@@ -205,9 +205,10 @@ class TaskStore:
         named = f"attempt {task.attempt}" if task.attempt else "a failure without attempt"
         raise LeaseLost(f"task {task.id}: {named} does not hold it; the present attempt is {present.attempt}")
 
-    def release(self, holder: Holder, held: list[Held]) -> None:
-        """Gives tasks back unharmed; those that are no longer this holder's are left alone."""
-        self._db.rows("release", credential=holder.credential, **_held(held))
+    def release(self, holder: Holder, held: list[Held]) -> list[UUID]:
+        """Gives tasks back unharmed and says which; what is no longer this holder's is left alone."""
+        rows = self._db.rows("release", credential=holder.credential, **_held(held))
+        return [UUID(str(row["id"])) for row in rows]
 
 
 def _who(holder: Holder) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Waiting callers: one poller a process asks the store for all of them, and wakes each at its task's end."""
+"""Waiting callers: one poller a process asks the store for all of them and wakes each in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.05
 
 
 class Waits:
-    """At most `cap` callers wait; over it `wait` returns at once, and the caller answers with what is there."""
+    """At most `cap` callers wait; over it `wait` returns at once: answer with what is there."""
 
     def __init__(self, store: TaskStore, *, cap: int) -> None:
         self._store = store

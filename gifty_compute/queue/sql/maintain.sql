@@ -131,6 +131,6 @@ SELECT pg_try_advisory_lock(hashtext('gifty-compute maintain'))
 -- Lets another process maintain.
 SELECT pg_advisory_unlock(hashtext('gifty-compute maintain'))
 
--- name: ping
--- Whether the database answers and is migrated.
-SELECT 1 FROM compute_tasks LIMIT 1
+-- name: migrated
+-- Whether the queue's tables are there.
+SELECT to_regclass('compute_task_vectors') IS NOT NULL AS migrated

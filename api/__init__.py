@@ -1,0 +1,26 @@
+"""The facade: a Flask program that parses, calls the core, and answers."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from api import bridge, docs, errors, health, high, tasks
+from api.auth import Guard
+from gifty_compute.core import Core
+
+__all__ = ["create_app"]
+
+
+def create_app(core: Core) -> Flask:
+    """The WSGI application over this core; starts nothing."""
+    app = Flask("api")
+    app.config["MAX_CONTENT_LENGTH"] = core.settings.max_body_bytes
+    app.url_map.strict_slashes = False
+    app.extensions["core"] = core
+    app.extensions["guard"] = Guard(api=core.settings.api_tokens, internal=core.settings.internal_api_token)
+    for part in (high, tasks, bridge, health):
+        app.register_blueprint(part.blueprint)
+    if core.settings.docs_enabled:
+        app.register_blueprint(docs.blueprint)
+    errors.install(app)
+    return app

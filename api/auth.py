@@ -1,0 +1,46 @@
+"""Who may call: tokens compared in constant time, each valid for its own paths only."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Literal
+
+from pydantic import SecretStr
+from werkzeug.datastructures import Headers
+
+from gifty_compute.errors import Unauthorized
+
+__all__ = ["Guard", "Scope"]
+
+Scope = Literal["api", "internal"]
+_Named = tuple[tuple[str, SecretStr], ...]
+
+
+class Guard:
+    """Knows every token by its hash, so that neither length nor prefix of one shows in the time taken."""
+
+    def __init__(self, *, api: _Named, internal: _Named) -> None:
+        self._tokens: dict[Scope, list[tuple[str, bytes]]] = {
+            "api": [(name, _digest(token.get_secret_value())) for name, token in api],
+            "internal": [(name, _digest(token.get_secret_value())) for name, token in internal],
+        }
+
+    def name(self, scope: Scope, headers: Headers) -> str:
+        """The name that goes with the credential. Raises Unauthorized, which says nothing more."""
+        sent = _digest(_credential(headers))
+        found = [name for name, token in self._tokens[scope] if hmac.compare_digest(token, sent)]
+        if not found:
+            raise Unauthorized
+        return found[0]
+
+
+def _credential(headers: Headers) -> str:
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    return headers.get("X-Internal-Token", "")
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

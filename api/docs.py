@@ -1,0 +1,161 @@
+"""/openapi.json, made from the models that validate requests, and a page that shows it to a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, render_template
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from werkzeug.routing import Rule
+
+from api.answers import json_answer
+from api.operation import Operation, operations
+from gifty_compute.wire.answers import ErrorAnswer
+
+__all__ = ["blueprint", "document"]
+
+blueprint = Blueprint("docs", __name__, template_folder="templates")
+_REF = "#/components/schemas/{model}"
+_PATH_PARAMETER = re.compile(r"<(\w+)>")
+_WORDS = {
+    200: "Done.",
+    202: "Committed; the task will be done.",
+    400: "Not JSON, or nested too deep.",
+    401: "The credential is missing, wrong or out of scope.",
+    404: "There is no such thing.",
+    409: "The task is no longer the caller's to change, or the Idempotency-Key had another body.",
+    413: "The body is over the limit.",
+    415: "The content type or encoding is not supported.",
+    422: "A rule is broken; `param` names the field.",
+    502: "Every provider failed.",
+    503: "Not ready; `Retry-After` says when to come back.",
+    504: "The deadline passed.",
+}
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """The document."""
+    return json_answer(document(current_app))
+
+
+@blueprint.get("/docs")
+def docs() -> str:
+    """The document as one page, with nothing loaded from elsewhere."""
+    return render_template("docs.html", document=document(current_app))
+
+
+def document(app: Flask) -> dict[str, Any]:
+    """OpenAPI 3.1 of all operations of the application."""
+    found = list(_found(app))
+    schemas, definitions = models_json_schema(_models(found), ref_template=_REF)
+    names = {key: schema["$ref"] for key, schema in schemas.items()}
+    paths: dict[str, Any] = {}
+    for path, method, view, described in found:
+        paths.setdefault(path, {})[method] = _operation(path, method, view, described, names)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "gifty-compute", "version": "1", "description": "One door to Gifty's compute."},
+        "paths": paths,
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {
+                "api": {"type": "http", "scheme": "bearer", "description": "A token of API_TOKENS."},
+                "internal": {"type": "http", "scheme": "bearer", "description": "INTERNAL_API_TOKEN."},
+                "internalHeader": {"type": "apiKey", "in": "header", "name": "X-Internal-Token"},
+            },
+        },
+    }
+
+
+_Found = tuple[str, str, Callable[..., Any], Operation]
+
+
+def _found(app: Flask) -> Iterator[_Found]:
+    rules: list[Rule] = sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
+    for rule in rules:
+        view = app.view_functions[rule.endpoint]
+        for method in sorted((rule.methods or set()) & {"GET", "POST"}):
+            if view in operations:
+                yield _PATH_PARAMETER.sub(r"{\1}", rule.rule), method.lower(), view, operations[view]
+
+
+def _models(found: list[_Found]) -> list[tuple[type[BaseModel], Any]]:
+    models: dict[tuple[type[BaseModel], Any], None] = {(ErrorAnswer, "serialization"): None}
+    for _, _, _, described in found:
+        if described.body is not None:
+            models[described.body, "validation"] = None
+        if described.query is not None:
+            models[described.query, "validation"] = None
+        for answer in described.answers.values():
+            if answer is not None:
+                models[answer, "serialization"] = None
+    return list(models)
+
+
+def _operation(
+    path: str, method: str, view: Callable[..., Any], described: Operation, names: dict[Any, str]
+) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "operationId": f"{method}_{re.sub(r'[^a-z]+', '_', path.lower()).strip('_')}",
+        "summary": (view.__doc__ or "").strip(),
+        "parameters": [*_path_parameters(path), *_query_parameters(described), *_headers(described)],
+        "responses": {str(status): _answer(status, names, described) for status in _statuses(described)},
+        "security": _security(described),
+    }
+    if described.body is not None:
+        schema = {"$ref": names[described.body, "validation"]}
+        result["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return result
+
+
+def _statuses(described: Operation) -> list[int]:
+    return sorted({*described.answers, *described.errors})
+
+
+def _security(described: Operation) -> list[dict[str, list[str]]]:
+    if described.scope is None:
+        return []
+    if described.scope == "internal":
+        return [{"internal": []}, {"internalHeader": []}]
+    return [{"api": []}]
+
+
+def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[str, Any]:
+    model = described.answers.get(status) or ErrorAnswer
+    schema = {"$ref": names[model, "serialization"]}
+    answer: dict[str, Any] = {
+        "description": _WORDS[status],
+        "content": {"application/json": {"schema": schema}},
+    }
+    if status == 503:
+        answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return answer
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+
+
+def _query_parameters(described: Operation) -> list[dict[str, Any]]:
+    if described.query is None:
+        return []
+    schema = described.query.model_json_schema(ref_template=_REF)
+    required = set(schema.get("required", ()))
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": property_}
+        for name, property_ in schema["properties"].items()
+    ]
+
+
+def _headers(described: Operation) -> list[dict[str, Any]]:
+    common = [*described.headers, "X-Request-Id"]
+    return [
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}} for name in common
+    ]

@@ -1,0 +1,31 @@
+"""Probes: alive, and ready to take work."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from api.answers import json_answer
+from api.operation import core, operation
+from gifty_compute.errors import StoreUnavailable
+from gifty_compute.wire.answers import HealthAnswer
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/health")
+@blueprint.get("/healthz")
+@operation(scope=None, answers={200: HealthAnswer})
+def healthz() -> Response:
+    """The process answers."""
+    return json_answer({"status": "ok"})
+
+
+@blueprint.get("/readyz")
+@operation(scope=None, answers={200: HealthAnswer}, errors=(503,))
+def readyz() -> Response:
+    """The process can take work: the database answers and is migrated."""
+    if not core().database.migrated():
+        raise StoreUnavailable("database: not migrated; run gifty-compute migrate", retry_after=5)
+    return json_answer({"status": "ok"})

@@ -1,0 +1,102 @@
+"""Low priority: a task is committed, found again, waited for and listed."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+from pydantic import Field
+
+from api.answers import json_answer, task_json
+from api.operation import caller, core, operation, request_id
+from api.query import Query
+from gifty_compute.errors import InvalidRequest, NotFound
+from gifty_compute.queue.store import Origin
+from gifty_compute.wire.task import Status, SubmitRequest, Task, TaskList
+
+__all__ = ["blueprint", "find_task_id", "submit"]
+
+blueprint = Blueprint("tasks", __name__)
+MAX_KEY_LENGTH = 255
+
+
+class WaitQuery(Query):
+    """How long the caller is ready to wait for the end, in seconds."""
+
+    wait: float = Field(default=0, ge=0, le=60)
+
+
+class ListQuery(Query):
+    """Which tasks, and which page of them."""
+
+    status: Status | None = None
+    task_type: str | None = Field(default=None, max_length=200)
+    batch_id: UUID | None = None
+    cursor: int | None = Field(default=None, ge=1, le=2**63 - 1)
+    limit: int = Field(default=20, ge=1, le=100)
+
+
+@blueprint.post("/v1/tasks")
+@operation(
+    scope="api",
+    body=SubmitRequest,
+    answers={202: Task, 200: Task},
+    errors=(400, 401, 409, 413, 415, 422, 503),
+    headers=("Idempotency-Key",),
+)
+def submit_task(body: SubmitRequest) -> Response:
+    """Commits a task. 200 with the first one when this key and body came before."""
+    return submit(body)
+
+
+@blueprint.get("/v1/tasks/<task_id>")
+@operation(scope="api", query=WaitQuery, answers={200: Task}, errors=(401, 404, 422, 503))
+def get_task(task_id: str, query: WaitQuery) -> Response:
+    """The task, at once or as soon as it has ended or the seconds have passed."""
+    found = core().store.get(find_task_id(task_id))
+    if query.wait and found.completed_at is None:
+        core().waits.wait(found.id, query.wait)
+        found = core().store.get(found.id)
+    return json_answer(task_json(found))
+
+
+@blueprint.get("/v1/tasks")
+@operation(scope="api", query=ListQuery, answers={200: TaskList}, errors=(401, 422, 503))
+def list_tasks(query: ListQuery) -> Response:
+    """Tasks, newest first; next_cursor is null on the last page."""
+    tasks, cursor = core().store.page(
+        limit=query.limit,
+        before=query.cursor,
+        status=query.status,
+        task_type=query.task_type,
+        batch_id=query.batch_id,
+    )
+    next_cursor = str(cursor) if cursor is not None else None
+    return json_answer({"tasks": [task_json(task) for task in tasks], "next_cursor": next_cursor})
+
+
+def submit(body: SubmitRequest) -> Response:
+    """Commits, then announces; the announcement may fail, the answer is true all the same."""
+    if body.callback_url is not None:
+        raise InvalidRequest(
+            "callbacks are not served here: poll the task", param="callback_url", code="not_served"
+        )
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise InvalidRequest(f"Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters", param="Idempotency-Key")
+    origin = Origin(client=caller(), request_id=request_id(), idempotency_key=key)
+    task, new = core().store.submit(body, origin)
+    if new:
+        core().announcer.announce(task)
+    return json_answer(task_json(task), 202 if new else 200, {"Location": f"/v1/tasks/{task.id}"})
+
+
+def find_task_id(text: str) -> UUID:
+    """The id in a path. Raises NotFound for what cannot be one, as for one that is not there."""
+    try:
+        found = UUID(text)
+    except ValueError as error:
+        raise NotFound("there is no such task") from error
+    if str(found) != text.lower():
+        raise NotFound("there is no such task")
+    return found

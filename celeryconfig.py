@@ -1,0 +1,42 @@
+"""Celery's own settings. The row in PostgreSQL is the truth; a message only announces it.
+
+So nothing here tries to make messages safe: no results, no retries, no ETA, no revoke.
+"""
+
+from gifty_compute.queue.broker import broker_url
+from gifty_compute.settings import read_settings
+
+_settings = read_settings()
+
+broker_url = broker_url(_settings.redis_url.get_secret_value())
+broker_connection_retry_on_startup = True
+broker_connection_timeout = 2
+broker_transport_options = {
+    "socket_timeout": 5,
+    "socket_connect_timeout": 1,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+    "visibility_timeout": 3600,
+}
+
+# Messages are JSON and carry ids only: Flower shows arguments.
+task_serializer = "json"
+accept_content = ["json"]
+task_ignore_result = True
+task_store_errors_even_if_ignored = False
+
+# A worker that dies gives its announcement back; one that is busy leaves the others to its peers.
+task_acks_late = True
+worker_prefetch_multiplier = 1
+worker_soft_shutdown_timeout = 60.0
+worker_hijack_root_logger = False
+worker_cancel_long_running_tasks_on_connection_loss = False
+
+# Flower shows the fleet.
+worker_send_task_events = True
+task_send_sent_event = True
+task_track_started = True
+
+beat_schedule = {"maintain": {"task": "gifty.maintain", "schedule": 10.0, "options": {"expires": 10}}}
+task_routes = {"gifty.maintain": {"queue": "maintain"}}
+timezone = "UTC"

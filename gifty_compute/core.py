@@ -1,0 +1,72 @@
+"""The core: the one place that chooses which concrete thing is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from celery import Celery
+
+from gifty_compute.clock import Clock, SystemClock
+from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.logic.logic import Logic
+from gifty_compute.logic.source import read_logic
+from gifty_compute.maintain import Maintainer
+from gifty_compute.providers.local import LocalProvider
+from gifty_compute.queue.announce import Announcer
+from gifty_compute.queue.database import Database, connect
+from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.waits import Waits
+from gifty_compute.routing.router import Router
+from gifty_compute.settings import Settings
+
+__all__ = ["Core", "build"]
+
+
+@dataclass(frozen=True)
+class Core:
+    """All parts of a process, wired together."""
+
+    settings: Settings
+    logic: Logic
+    clock: Clock
+    rng: Random
+    database: Database
+    store: TaskStore
+    announcer: Announcer
+    waits: Waits
+    maintainer: Maintainer
+    router: Router
+    shelf: EngineShelf
+
+    def close(self) -> None:
+        self.maintainer.stop()
+        self.database.close()
+
+
+def build(
+    settings: Settings, celery: Celery, *, clock: Clock | None = None, rng: Random | None = None
+) -> Core:
+    """The parts for these settings; dials nothing yet. Raises InvalidConfig for a bad logic.yaml.
+
+    `celery` is the app through which work is announced; its settings are celeryconfig.py's.
+    """
+    clock, rng = clock or SystemClock(), rng or Random()  # noqa: S311  # jitter and turns, not secrets
+    logic = read_logic(settings.logic_config_path)
+    database = connect(settings.database_url.get_secret_value(), pool_size=settings.db_pool_size)
+    store = TaskStore(database, lambda: logic, rng)
+    announcer = Announcer(celery, clock)
+    shelf = EngineShelf()
+    return Core(
+        settings=settings,
+        logic=logic,
+        clock=clock,
+        rng=rng,
+        database=database,
+        store=store,
+        announcer=announcer,
+        waits=Waits(store, cap=settings.facade_threads // 4),
+        maintainer=Maintainer(database, store, announcer, period=settings.maintain_period_seconds),
+        router=Router({"local": LocalProvider(shelf)}),
+        shelf=shelf,
+    )

@@ -1,0 +1,62 @@
+"""What the children find in their environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gifty_compute.stack.credentials import Credentials
+from gifty_compute.stack.options import Options
+
+__all__ = ["PROVIDER_KEYS", "children_environment", "choose_logic"]
+
+PROVIDER_KEYS = (
+    "RUNPOD_API_KEY",
+    "INTELLIGENCE_API_TOKEN",
+    "TOGETHER_API_KEY",
+    "OPENROUTER_API_KEY",
+    "GEMINI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GROQ_API_KEY",
+)
+
+
+def choose_logic(environ: Mapping[str, str], checkout: Path, announce: Callable[[str], None]) -> Path:
+    """The logic file: the given one, else the production file if any provider could answer it."""
+    if given := environ.get("LOGIC_CONFIG_PATH"):
+        return Path(given).absolute()  # the children work in the checkout, the caller need not
+    if any(environ.get(key) for key in PROVIDER_KEYS):
+        return checkout / "configs/logic.yaml"
+    announce("No provider key is set: the local model answers (configs/logic.local.yaml).")
+    return checkout / "configs/logic.local.yaml"
+
+
+def children_environment(
+    environ: Mapping[str, str],
+    *,
+    options: Options,
+    credentials: Credentials,
+    database_url: str,
+    redis_url: str,
+    logic: Path,
+) -> dict[str, str]:
+    """The caller's environment with what the stack has decided."""
+    threads = _threads_per_model(options)
+    return {
+        # Left alone, each model process would take all cores, and spin while it waits.
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONUNBUFFERED": "1",
+        **environ,
+        **credentials.environment,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "LOGIC_CONFIG_PATH": str(logic),
+    }
+
+
+def _threads_per_model(options: Options) -> int:
+    """Cores for each process that holds a model; the facade is one, it answers questions."""
+    processes = options.celery_workers + options.poll_workers + 1
+    return max(1, len(os.sched_getaffinity(0)) // processes)
