@@ -16,6 +16,7 @@ SHELL := /bin/sh
 
 python := .venv/bin/python
 uv := $(python) -m uv
+extras :=
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -55,26 +56,33 @@ clean: ## remove .venv and everything built
 lint_imports = $(python) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 
 # What is installed: one stamp for each set of extras, made anew when setup.cfg changes.
+stamps := .venv/installed-uv .venv/installed-run .venv/installed-test .venv/installed-judges
 .venv/installed-run: extras := server,worker,local
 .venv/installed-test: extras := server,worker,local,dev
 .venv/installed-judges: extras := server,worker,local,dev,judges
 
-.venv/installed-run .venv/installed-test .venv/installed-judges: setup.cfg .venv/installed-uv
-	echo "Installing gifty-compute[$(extras)] into .venv"
-	test -w "$${HOME:-}" || export UV_CACHE_DIR=.venv/cache
-	$(uv) pip install -q --python $(python) --editable ".[$(extras)]"
-	touch $@
-
-# A .venv in which uv runs is taken as it is. One whose Python has gone (the system was
-# upgraded), or that was left half made, is made anew.
-.venv/installed-uv: $(if $(shell test -x $(python) || echo gone),FORCE)
-	if ! $(uv) --version >/dev/null 2>&1; then
+$(stamps): setup.cfg $(if $(shell test -x $(python) -a ! -e .venv/unfinished || echo stale),FORCE)
+	$(lock)
+	if test -e .venv/unfinished || ! $(uv) --version >/dev/null 2>&1; then
 		$(find_python)
 		echo "Making .venv with $(PYTHON)"
 		$(make_venv)
 		$(python) -m pip install -qq --disable-pip-version-check uv
 	fi
+	if test -n "$(extras)"; then
+		echo "Installing gifty-compute[$(extras)] into .venv"
+		test -w "$${HOME:-}" || export UV_CACHE_DIR=.venv/cache
+		# uv cannot repair what a kill in the middle of it left: .venv is made anew then.
+		touch .venv/unfinished
+		$(uv) pip install -q --python $(python) --editable ".[$(extras)]"
+		rm .venv/unfinished
+	fi
 	touch $@
+
+# `make run` and `make test` at once, in two terminals, install one after the other.
+define lock
+	if command -v flock >/dev/null; then exec 9<Makefile; flock 9; fi
+endef
 
 define find_python
 	say() { printf '%s\n' "gifty-compute needs $$1" >&2; exit 1; }

@@ -1,0 +1,1 @@
+"""The poll worker: work over HTTP, for machines that reach neither PostgreSQL nor Redis."""

@@ -13,8 +13,8 @@ from gifty_compute.stack.readiness import Ready, alive, flower_sees, http_ok, lo
 
 __all__ = ["Addresses", "Program", "StopStage", "migration", "programs"]
 
-# Above Celery's soft shutdown and the poll worker's drain: a batch on a slow machine ends by itself.
-_DRAIN_GRACE = 60.0
+# Above `worker_soft_shutdown_timeout` (60 s): a batch on a slow machine ends by itself.
+_DRAIN_GRACE = 75.0
 _FACADE_GRACE = 20.0
 _GRACE = 10.0
 

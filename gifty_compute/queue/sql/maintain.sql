@@ -111,7 +111,7 @@ counted AS (
             WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
               AND t.task_type = q.task_type AND t.model = q.model
             LIMIT :enough
-        ) AS some
+        ) AS few
     ) AS ready
     UNION ALL
     SELECT t.task_type, t.model, count(*)

@@ -1,0 +1,238 @@
+"""PollClient: the five verbs of a worker over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import numpy as np
+import orjson
+import requests
+from pydantic import BaseModel, Field, ValidationError
+from requests.auth import AuthBase
+
+from gifty_compute.errors import InvalidConfig, InvalidResult, Unavailable
+from gifty_compute.poll.refusals import refusal, unreachable
+from gifty_compute.wire import vectors
+from gifty_compute.wire.task import (
+    Claimed,
+    Extension,
+    Held,
+    HeartbeatRequest,
+    Holder,
+    ReleaseRequest,
+    ResultRequest,
+    Task,
+    Want,
+)
+
+__all__ = ["PollClient"]
+
+_WORKERS = "/internal/workers"
+# Connect, read. A claim or a heartbeat that takes longer than a third of a lease comes too late anyway.
+_TIMEOUT = (5.0, 30.0)
+# Sixteen tasks, each as large as the facade takes one.
+_MOST_BYTES = 256 * 2**20
+_MOST_BYTES_OF_AN_ERROR = 64 * 2**10
+_CHUNK = 64 * 2**10
+_LONGEST_ERROR = 10_000
+
+_Answer = TypeVar("_Answer", bound=BaseModel)
+
+
+class _ClaimAnswer(Claimed):
+    lease_seconds: float = Field(gt=0, le=86_400)
+
+
+class _Taken(BaseModel):
+    """Any JSON object: the call was taken, and nothing in the answer matters."""
+
+
+class PollClient:
+    """Fits TaskSource over the facade's worker bridge; may be shared by threads.
+
+    Each call is tried once: who calls decides how patiently. A call that got no answer, or none that can be
+    understood, raises Unavailable and may be repeated: a claim then carries the same claim_id, so that tasks
+    handed out in a lost answer come again instead of new ones. `Holder.credential` is not sent; the token is.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        timeout: tuple[float, float] = _TIMEOUT,
+        new_session: Callable[[], requests.Session] = requests.Session,
+    ) -> None:
+        """Raises InvalidConfig for an address that is not http(s), or a token that fits no header."""
+        self._base = _checked_url(base_url)
+        self._auth = _Bearer(_checked_token(token))
+        self._timeout = timeout
+        self._new_session = new_session
+        self._own = threading.local()
+        self._unanswered: dict[tuple[Holder, Want], UUID] = {}
+
+    def claim(self, holder: Holder, want: Want) -> Claimed:
+        key = (holder, want)
+        claim_id = want.claim_id or self._unanswered.pop(key, None) or uuid4()
+        try:
+            return self._call("GET", "/tasks", _ClaimAnswer, params=_query(holder, want, claim_id))
+        except Unavailable:
+            self._unanswered[key] = claim_id
+            raise
+
+    def extend(self, holder: Holder, held: list[Held]) -> Extension:
+        body = HeartbeatRequest(worker_id=holder.worker_id, session=holder.session, tasks=held)
+        return self._call("POST", "/heartbeat", Extension, body=body)
+
+    def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
+        body = ResultRequest(
+            status="completed",
+            result=_portable(result),
+            worker_id=holder.worker_id,
+            session=holder.session,
+            attempt=task.attempt or None,
+        )
+        return self._call("POST", f"/tasks/{task.id}/result", Task, body=body)
+
+    def fail(self, holder: Holder, task: Task, error: str, *, retryable: bool = True) -> Task:
+        body = ResultRequest(
+            status="failed",
+            error=_clean(error),
+            worker_id=holder.worker_id,
+            session=holder.session,
+            attempt=task.attempt or None,
+            retryable=retryable,
+        )
+        return self._call("POST", f"/tasks/{task.id}/result", Task, body=body)
+
+    def release(self, holder: Holder, held: list[Held]) -> None:
+        body = ReleaseRequest(
+            worker_id=holder.worker_id, session=holder.session, tasks=held, reason="drain"
+        )
+        self._call("POST", "/release", _Taken, body=body)
+
+    def _call(
+        self,
+        verb: str,
+        path: str,
+        answer: type[_Answer],
+        *,
+        params: list[tuple[str, str]] | None = None,
+        body: BaseModel | None = None,
+    ) -> _Answer:
+        call = f"{verb} {_WORKERS}{path}"
+        try:
+            with self._session().request(
+                verb,
+                f"{self._base}{_WORKERS}{path}",
+                params=params,
+                data=_json(body) if body is not None else None,
+                headers={"Content-Type": "application/json"} if body is not None else None,
+                auth=self._auth,
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                good = response.status_code == 200
+                content = _read(response, _MOST_BYTES if good else _MOST_BYTES_OF_AN_ERROR)
+        except requests.RequestException as error:
+            raise unreachable(self._base, error) from error
+        if not good:
+            raise refusal(call, response.status_code, response.headers, content)
+        return _understood(call, answer, content)
+
+    def _session(self) -> requests.Session:
+        """This thread's session: requests promises nothing for one that is shared, and under a lock a heartbeat
+        would wait behind the upload of a large result while its lease runs out."""
+        session: requests.Session | None = getattr(self._own, "session", None)
+        if session is None:
+            session = self._own.session = self._new_session()
+        return session
+
+
+class _Bearer(AuthBase):
+    """Sets the token. As `auth`, since a header alone would give way to a matching line in ~/.netrc."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _query(holder: Holder, want: Want, claim_id: UUID) -> list[tuple[str, str]]:
+    query = [("worker_id", holder.worker_id), ("limit", str(want.limit))]
+    query += [("task_type", task_type) for task_type in want.task_types]
+    query += [("model", model) for model in want.models]
+    query += [("id", str(task_id)) for task_id in want.ids]
+    if want.bare:
+        return query
+    query += [("claim_id", str(claim_id)), ("session", holder.session)]
+    if want.lease_seconds is not None:
+        query.append(("lease", f"{want.lease_seconds:g}"))
+    return query
+
+
+def _portable(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with its vectors in the binary form. Raises InvalidResult for an array of something else."""
+    if not isinstance(result.get("embeddings"), np.ndarray):
+        return result
+    return {**result, "embeddings": vectors.encode(vectors.decode(result["embeddings"]))}
+
+
+def _clean(error: str) -> str:
+    """What the facade takes as text: an exception's message may quote a NUL or half a surrogate pair."""
+    return error[:_LONGEST_ERROR].replace("\x00", "\ufffd").encode(errors="replace").decode()
+
+
+def _json(body: BaseModel) -> bytes:
+    try:
+        return orjson.dumps(body.model_dump(exclude_unset=True), option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError as error:
+        raise InvalidResult(f"the result cannot be written as JSON: {error}") from error
+
+
+def _read(response: requests.Response, most: int) -> bytes:
+    content = bytearray()
+    for chunk in response.iter_content(_CHUNK):
+        content += chunk
+        if len(content) > most:
+            raise Unavailable(f"the answer with status {response.status_code} is over {most} bytes")
+    return bytes(content)
+
+
+def _understood(call: str, answer: type[_Answer], content: bytes) -> _Answer:
+    """Raises Unavailable: whatever sent this, a proxy or a captive portal, the facade has not answered."""
+    try:
+        return answer.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        message = f"{call} was answered 200, but not as the contract says: {where}: {first['msg']}"
+        raise Unavailable(message, retry_after=0.0) from error
+
+
+def _checked_url(base_url: str) -> str:
+    try:
+        parts = urlsplit(base_url.strip())
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        named = False
+    if not named:
+        raise InvalidConfig(f"{base_url!r} is not an address like https://compute.example.org")
+    if "@" in parts.netloc:
+        raise InvalidConfig("the address must not hold a user or password; the token alone is the credential")
+    if parts.query or parts.fragment:
+        raise InvalidConfig(f"{base_url!r} must end with its path, without ? or #")
+    return base_url.strip().rstrip("/")
+
+
+def _checked_token(token: str) -> str:
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise InvalidConfig("the token must be printable ASCII without spaces (a stray line end, perhaps?)")
+    return token

@@ -1,0 +1,137 @@
+"""What an answer that is not 200, or no answer at all, means to a worker: the one place that maps it to errors.
+
+Final are 400, 404, 409, 413, 415 and 422: the same call cannot succeed later. All else is kept and retried,
+since proxies, restarts and rotated tokens pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+
+import requests
+from pydantic import BaseModel, ValidationError
+
+from gifty_compute.errors import (
+    Conflict,
+    GiftyComputeError,
+    InvalidRequest,
+    InvalidResult,
+    LeaseLost,
+    MalformedBody,
+    NotFound,
+    TaskFinished,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMedia,
+)
+
+__all__ = ["TokenRefused", "refusal", "retry_after", "unreachable"]
+
+# A mistaken date must not put a worker to sleep for a year.
+_LONGEST_WAIT = 300.0
+_LONGEST_TEXT = 500
+
+
+class TokenRefused(Unauthorized):
+    """The token is missing, wrong or out of scope."""
+
+    # The contract's word for workers: keep the result and try again, since tokens are rotated under them.
+    retryable = True
+
+
+class _Told(BaseModel):
+    """What the contract's error body says."""
+
+    code: str = ""
+    message: str = ""
+    param: str | None = None
+    request_id: str | None = None
+
+
+class _Envelope(BaseModel):
+    error: _Told
+
+
+_Make = Callable[[str, _Told], GiftyComputeError]
+
+_BY_CODE: dict[tuple[int, str], _Make] = {
+    (409, LeaseLost.code): lambda text, _: LeaseLost(text),
+    (409, TaskFinished.code): lambda text, _: TaskFinished(text),
+    (422, InvalidResult.code): lambda text, told: InvalidResult(text, param=told.param),
+}
+_BY_STATUS: dict[int, _Make] = {
+    400: lambda text, _: MalformedBody(text),
+    401: lambda text, _: TokenRefused(text),
+    404: lambda text, _: NotFound(text),
+    409: lambda text, _: Conflict(text),
+    413: lambda text, _: TooLarge(text),
+    415: lambda text, _: UnsupportedMedia(text),
+    422: lambda text, told: InvalidRequest(text, param=told.param, code=told.code or None),
+}
+
+
+def refusal(call: str, status: int, headers: Mapping[str, str], content: bytes) -> GiftyComputeError:
+    """The error for an answer to `call` (say "POST /internal/workers/release") that is not 200."""
+    told = _told(content)
+    text = f"{call} was answered {status}: {_said(status, headers, told)}"
+    make = _BY_CODE.get((status, told.code)) or _BY_STATUS.get(status)
+    return make(text, told) if make else Unavailable(text, retry_after=retry_after(headers))
+
+
+def unreachable(base_url: str, error: requests.RequestException) -> Unavailable:
+    """The error for a call without an answer; names the innermost cause, as `Connection refused`."""
+    cause: BaseException = error
+    while (deeper := cause.__cause__ or cause.__context__) is not None:
+        cause = deeper
+    reason = _printable(str(cause)) or type(cause).__name__
+    # Nobody said when to come back: the caller's backoff decides.
+    return Unavailable(f"{base_url} gave no answer: {reason}", retry_after=0.0)
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """The seconds that an answer asks to wait, at most 300; 0 when it does not say.
+
+    A date is taken relative to the answer's own Date: the clock of a notebook may be anything.
+
+    >>> retry_after({"Retry-After": "7"})
+    7.0
+    >>> retry_after({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"})
+    30.0
+    >>> retry_after({"Retry-After": "soon"})
+    0.0
+    """
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), _LONGEST_WAIT)
+    try:
+        then, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
+    except ValueError:
+        return 0.0
+    return min(max(0.0, then.timestamp() - now.timestamp()), _LONGEST_WAIT)
+
+
+def _told(content: bytes) -> _Told:
+    try:
+        return _Envelope.model_validate_json(content).error
+    except ValidationError:
+        # A proxy's page, or another service's error: nothing in it is worth repeating.
+        return _Told()
+
+
+def _said(status: int, headers: Mapping[str, str], told: _Told) -> str:
+    if 300 <= status < 400:
+        target = _printable(headers.get("Location", "nowhere"))
+        return f"a redirect to {target}, which is not followed; give the worker the address that answers"
+    said = _printable(told.message) or "no error of the contract's shape; is this the address of the facade?"
+    return f"{said} (request {_printable(told.request_id)[:100]})" if told.request_id else said
+
+
+def _printable(text: str) -> str:
+    """One line that a log or a terminal shows as it is.
+
+    >>> _printable("a\\n\\x1b[31mb")
+    'a  [31mb'
+    """
+    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_TEXT]).strip()

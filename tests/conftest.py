@@ -1,0 +1,89 @@
+"""Real servers for the whole run: PostgreSQL and Valkey from their wheels, started once, stopped at the end."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import psycopg2
+import pytest
+
+from gifty_compute.embedded.postgres import Postgres
+from gifty_compute.embedded.valkey import Valkey
+from gifty_compute.logic.logic import Logic
+from gifty_compute.logic.source import read_logic
+from gifty_compute.migrations import migrate
+from gifty_compute.queue.database import Database, connect
+from gifty_compute.queue.store import TaskStore
+
+ROOT = Path(__file__).parent.parent
+LOCAL_LOGIC = ROOT / "configs" / "logic.local.yaml"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def create_database(server: Postgres, template: str | None = None) -> str:
+    """A new database on the server, and its DSN."""
+    name = f"test_{next(_numbers)}"
+    connection = psycopg2.connect(server.url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    connection.close()
+    return server.url.replace("/gifty?", f"/{name}?")
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: Postgres) -> str:
+    dsn = create_database(postgres)
+    database = connect(dsn)
+    migrate(database.engine)
+    database.close()
+    return dsn.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+def empty_database_url(postgres: Postgres) -> str:
+    """A database with nothing in it."""
+    return create_database(postgres)
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, migrated_template: str) -> str:
+    """A migrated database of the test's own."""
+    return create_database(postgres, migrated_template)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    connected = connect(database_url)
+    yield connected
+    connected.close()
+
+
+@pytest.fixture(scope="session")
+def logic() -> Logic:
+    return read_logic(LOCAL_LOGIC)
+
+
+@pytest.fixture
+def store(database: Database, logic: Logic) -> TaskStore:
+    return TaskStore(database, lambda: logic, Random(7))

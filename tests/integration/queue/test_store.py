@@ -1,0 +1,396 @@
+"""The store on real PostgreSQL: submit, the five verbs, and what happens when calls come twice or late."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from gifty_compute.errors import IdempotencyConflict, InvalidRequest, InvalidResult, LeaseLost, TaskFinished
+from gifty_compute.queue.database import Database
+from gifty_compute.queue.store import Origin, TaskStore
+from gifty_compute.wire.task import Held, Holder, SubmitRequest, Task, Want
+
+ALICE = Holder(worker_id="alice", session="1", credential="shared")
+BOB = Holder(worker_id="bob", session="1", credential="shared")
+ANY = Want(limit=10, lease_seconds=60)
+
+
+def submit(store: TaskStore, text: str = "чайник", client: str = "shop", **fields: Any) -> Task:
+    request = SubmitRequest(task_type="embedding", payload={"texts": [text]}, **fields)
+    return store.submit(request, Origin(client=client))[0]
+
+
+def vector(seed: int = 0, dim: int = 384) -> list[list[float]]:
+    return np.random.default_rng(seed).normal(size=(1, dim)).astype(np.float32).tolist()
+
+
+def expire(database: Database, task: Task) -> None:
+    with database.connection() as connection:
+        connection.execute(
+            text("UPDATE compute_tasks SET lease_expires_at = now() - interval '1 s' WHERE id = :id"),
+            {"id": str(task.id)},
+        )
+
+
+def sweep(database: Database) -> list[dict[str, Any]]:
+    return database.rows("sweep", limit=100)
+
+
+def test_a_submitted_task_is_stored_with_model_input_type_and_space(store: TaskStore) -> None:
+    task = submit(store)
+
+    found = store.get(task.id)
+
+    assert found.status == "pending"
+    assert found.payload == {
+        "texts": ["чайник"],
+        "model": "multilingual-e5-small",
+        "input_type": "passage",
+    }
+    assert found.space == "multilingual-e5-small-q4"
+    assert found.created_at.utcoffset() is not None
+
+
+def test_the_same_key_and_body_give_the_first_task_again(store: TaskStore) -> None:
+    request = SubmitRequest(task_type="embedding", payload={"texts": ["a"]})
+    origin = Origin(client="shop", idempotency_key="k")
+
+    first, first_is_new = store.submit(request, origin)
+    second, second_is_new = store.submit(request, origin)
+
+    assert (first_is_new, second_is_new) == (True, False)
+    assert first.id == second.id
+
+
+def test_the_same_key_with_another_body_is_a_conflict(store: TaskStore) -> None:
+    origin = Origin(client="shop", idempotency_key="k")
+    store.submit(SubmitRequest(task_type="embedding", payload={"texts": ["a"]}), origin)
+
+    with pytest.raises(IdempotencyConflict):
+        store.submit(SubmitRequest(task_type="embedding", payload={"texts": ["b"]}), origin)
+
+
+def test_the_key_of_another_client_is_another_key(store: TaskStore) -> None:
+    request = SubmitRequest(task_type="embedding", payload={"texts": ["a"]})
+
+    first, _ = store.submit(request, Origin(client="shop", idempotency_key="k"))
+    second, new = store.submit(request, Origin(client="jobs", idempotency_key="k"))
+
+    assert new
+    assert first.id != second.id
+
+
+def test_a_refused_payload_leaves_nothing_behind(store: TaskStore) -> None:
+    with pytest.raises(InvalidRequest, match=r"payload\.texts"):
+        store.submit(SubmitRequest(task_type="embedding", payload={"texts": []}), Origin(client="shop"))
+
+    assert store.page(limit=10) == ([], None)
+
+
+def test_claimed_tasks_are_in_nobody_elses_hands(store: TaskStore) -> None:
+    ids = {submit(store, str(n)).id for n in range(20)}
+
+    first = store.claim(ALICE, ANY).tasks
+    second = store.claim(BOB, ANY).tasks
+    third = store.claim(ALICE, ANY).tasks
+
+    assert len(first) == len(second) == 10
+    assert {task.id for task in first} | {task.id for task in second} == ids
+    assert third == ()
+    assert {(t.status, t.worker_id, t.attempt) for t in first} == {("processing", "alice", 1)}
+
+
+def test_concurrent_claims_hand_out_each_task_once(store: TaskStore) -> None:
+    ids = {submit(store, str(n)).id for n in range(100)}
+    taken: list[Any] = []
+
+    def take(name: str) -> None:
+        while tasks := store.claim(Holder(worker_id=name), Want(limit=7)).tasks:
+            taken.extend(task.id for task in tasks)
+
+    threads = [threading.Thread(target=take, args=(f"w{n}",)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert sorted(taken) == sorted(ids)
+
+
+def test_high_priority_is_claimed_first_then_the_oldest(store: TaskStore) -> None:
+    low = [submit(store, str(n)) for n in range(3)]
+    high = submit(store, "now", priority="high")
+
+    claimed = [task.id for task in store.claim(ALICE, Want(limit=3)).tasks]
+
+    assert claimed == [high.id, low[0].id, low[1].id]
+
+
+def test_a_huge_client_does_not_starve_a_small_one(store: TaskStore) -> None:
+    for n in range(60):
+        submit(store, str(n), client="huge")
+    small = submit(store, "mine", client="small")
+
+    claims = 0
+    while store.get(small.id).status == "pending":
+        store.claim(ALICE, Want(limit=2))
+        claims += 1
+
+    assert claims <= 20  # in turn by chance: sixty rows ahead of it would have cost 30 claims
+
+
+def test_only_the_asked_types_and_models_are_handed_out(store: TaskStore) -> None:
+    submit(store)
+    rerank = SubmitRequest(task_type="rerank", payload={"query": "q", "documents": ["d"]})
+    wanted, _ = store.submit(rerank, Origin(client="shop"))
+
+    claimed = store.claim(ALICE, Want(task_types=("rerank",))).tasks
+    none = store.claim(ALICE, Want(models=("bge-m3",))).tasks
+
+    assert [task.id for task in claimed] == [wanted.id]
+    assert none == ()
+
+
+def test_a_claim_by_id_takes_just_these_if_still_pending(store: TaskStore) -> None:
+    first, second = submit(store, "1"), submit(store, "2")
+    store.claim(ALICE, Want(ids=(first.id,)))
+
+    claimed = store.claim(BOB, Want(ids=(first.id, second.id))).tasks
+
+    assert [task.id for task in claimed] == [second.id]
+
+
+def test_a_repeated_claim_id_gets_the_same_tasks_and_no_new_ones(store: TaskStore) -> None:
+    for n in range(5):
+        submit(store, str(n))
+    want = Want(limit=2, claim_id=uuid4())
+
+    first = store.claim(ALICE, want).tasks
+    again = store.claim(ALICE, want).tasks
+    stranger = store.claim(BOB, want).tasks
+
+    assert [task.id for task in again] == [task.id for task in first]
+    assert not {task.id for task in stranger} & {task.id for task in first}
+
+
+def test_vectors_come_back_as_they_were_sent(store: TaskStore) -> None:
+    submit(store)
+    (task,) = store.claim(ALICE, ANY).tasks
+    sent = vector()
+
+    store.complete(ALICE, task, {"embeddings": sent})
+
+    found = store.get(task.id)
+    assert found.status == "completed"
+    assert found.result is not None
+    np.testing.assert_array_equal(found.result["embeddings"], np.array(sent, dtype=np.float32))
+    assert found.result["dim"] == 384
+    assert found.lease_expires_at is None
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"embeddings": []},
+        {"embeddings": [[1.0] * 383]},
+        {"embeddings": [[float("nan")] * 384]},
+        {"embeddings": [[float("inf")] * 384]},
+        {"embeddings": [[0.0] * 384]},
+        {"embeddings": [[1.0] * 384] * 2},
+        {"embeddings": [[1.0] * 384], "space": "bge-m3"},
+        {"embeddings": [[1.0] * 384], "model": "bge-m3"},
+        {"embeddings": [["1"] * 384]},
+        {"embeddings": None},
+        {"vectors": [[1.0] * 384]},
+        {},
+    ],
+)
+def test_a_result_that_breaks_the_schema_is_refused_and_the_task_stays(
+    store: TaskStore, result: dict[str, Any]
+) -> None:
+    submit(store)
+    (task,) = store.claim(ALICE, ANY).tasks
+
+    with pytest.raises(InvalidResult):
+        store.complete(ALICE, task, result)
+
+    assert store.get(task.id).status == "processing"
+
+
+def test_the_same_result_twice_is_one_effect(store: TaskStore) -> None:
+    submit(store)
+    (task,) = store.claim(ALICE, ANY).tasks
+    result = {"embeddings": vector()}
+
+    first = store.complete(ALICE, task, result)
+    again = store.complete(ALICE, task, result)
+
+    assert again.completed_at == first.completed_at
+
+
+def test_another_result_for_a_finished_task_is_refused(store: TaskStore) -> None:
+    submit(store)
+    (task,) = store.claim(ALICE, ANY).tasks
+    store.complete(ALICE, task, {"embeddings": vector(1)})
+
+    with pytest.raises(TaskFinished):
+        store.complete(ALICE, task, {"embeddings": vector(2)})
+
+
+def test_a_late_result_of_an_expired_attempt_wins_if_nobody_finished(
+    store: TaskStore, database: Database
+) -> None:
+    submit(store)
+    (late,) = store.claim(ALICE, ANY).tasks
+    expire(database, late)
+    sweep(database)
+    (held,) = store.claim(BOB, ANY).tasks
+
+    store.complete(ALICE, late, {"embeddings": vector()})
+
+    assert store.get(late.id).worker_id == "alice"
+    assert store.extend(BOB, [Held(id=held.id, attempt=held.attempt)]).lost == (held.id,)
+
+
+def test_a_late_failure_does_not_disturb_the_new_holder(store: TaskStore, database: Database) -> None:
+    submit(store)
+    (late,) = store.claim(ALICE, ANY).tasks
+    expire(database, late)
+    sweep(database)
+    (held,) = store.claim(BOB, ANY).tasks
+
+    with pytest.raises(LeaseLost):
+        store.fail(ALICE, late, "too slow")
+
+    found = store.get(late.id)
+    assert (found.status, found.attempt, found.worker_id) == ("processing", held.attempt, "bob")
+
+
+def test_a_result_for_an_attempt_that_was_never_handed_out_is_refused(store: TaskStore) -> None:
+    task = submit(store)
+
+    with pytest.raises(LeaseLost):
+        store.complete(ALICE, task, {"embeddings": vector()})
+    with pytest.raises(LeaseLost):
+        store.complete(ALICE, task.model_copy(update={"attempt": 3}), {"embeddings": vector()})
+
+
+def test_a_failure_makes_the_task_wait_and_counts(store: TaskStore) -> None:
+    submit(store)
+    (task,) = store.claim(ALICE, ANY).tasks
+
+    failed = store.fail(ALICE, task, "CUDA out of memory")
+
+    assert (failed.status, failed.failures, failed.error) == ("pending", 1, "CUDA out of memory")
+    assert failed.available_at is not None
+    assert store.claim(BOB, ANY).tasks == ()
+
+
+def test_the_last_failure_ends_the_task(store: TaskStore) -> None:
+    submit(store, max_attempts=1)
+    (task,) = store.claim(ALICE, ANY).tasks
+
+    failed = store.fail(ALICE, task, "no")
+
+    assert (failed.status, failed.failures) == ("failed", 1)
+    assert failed.completed_at is not None
+
+
+def test_a_failure_that_will_not_go_away_ends_the_task_at_once(store: TaskStore) -> None:
+    submit(store)
+    (task,) = store.claim(ALICE, ANY).tasks
+
+    assert store.fail(ALICE, task, "unreadable", retryable=False).status == "failed"
+
+
+def test_without_an_attempt_only_a_bare_claim_of_the_same_credential_may_fail(store: TaskStore) -> None:
+    submit(store, "1")
+    (fenced,) = store.claim(ALICE, ANY).tasks
+    submit(store, "2")
+    (bare,) = store.claim(ALICE, Want(bare=True)).tasks
+    stranger = Holder(worker_id="alice", credential="other")
+
+    with pytest.raises(LeaseLost):
+        store.fail(ALICE, fenced.model_copy(update={"attempt": 0}), "no")
+    with pytest.raises(LeaseLost):
+        store.fail(stranger, bare.model_copy(update={"attempt": 0}), "no")
+    failed = store.fail(ALICE, bare.model_copy(update={"attempt": 0}), "no")
+
+    assert failed.failures == 1
+
+
+def test_a_released_task_is_pending_at_once_and_unharmed(store: TaskStore) -> None:
+    submit(store)
+    (task,) = store.claim(ALICE, ANY).tasks
+
+    store.release(ALICE, [Held(id=task.id, attempt=task.attempt)])
+
+    (again,) = store.claim(BOB, ANY).tasks
+    assert (again.id, again.attempt, again.failures) == (task.id, 2, 0)
+
+
+def test_a_heartbeat_renews_what_is_held_and_names_what_is_lost(store: TaskStore, database: Database) -> None:
+    submit(store, "1")
+    submit(store, "2")
+    kept, gone = store.claim(ALICE, ANY).tasks
+    expire(database, gone)
+    sweep(database)
+
+    extension = store.extend(
+        ALICE, [Held(id=kept.id, attempt=kept.attempt), Held(id=gone.id, attempt=gone.attempt)]
+    )
+
+    assert extension.lost == (gone.id,)
+    renewed = store.get(kept.id).lease_expires_at
+    assert renewed is not None
+    assert kept.lease_expires_at is not None
+    assert renewed > kept.lease_expires_at
+
+
+def test_an_expiry_alone_counts_and_an_expiry_in_company_makes_suspects(
+    store: TaskStore, database: Database
+) -> None:
+    submit(store, "1")
+    (alone,) = store.claim(ALICE, ANY).tasks
+    submit(store, "2")
+    submit(store, "3")
+    company = store.claim(ALICE, ANY).tasks
+    for task in (alone, *company):
+        expire(database, task)
+
+    sweep(database)
+
+    assert store.get(alone.id).failures == 1
+    assert [store.get(task.id).failures for task in company] == [0, 0]
+    for _ in company:
+        (suspect,) = store.claim(BOB, ANY).tasks
+        assert suspect.id in {task.id for task in company}
+
+
+def test_a_task_that_keeps_killing_its_holder_ends_as_failed(store: TaskStore, database: Database) -> None:
+    poison = submit(store, max_attempts=2)
+
+    for _ in range(2):
+        (task,) = store.claim(ALICE, ANY).tasks
+        expire(database, task)
+        sweep(database)
+
+    found = store.get(poison.id)
+    assert (found.status, found.attempt, found.failures) == ("failed", 2, 2)
+    assert "alice" in str(found.error)
+
+
+def test_pages_go_back_in_time_without_gaps(store: TaskStore) -> None:
+    ids = [submit(store, str(n)).id for n in range(7)]
+
+    first, cursor = store.page(limit=3)
+    second, cursor = store.page(limit=3, before=cursor)
+    third, end = store.page(limit=3, before=cursor)
+
+    assert [task.id for task in (*first, *second, *third)] == ids[::-1]
+    assert end is None
