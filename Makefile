@@ -86,14 +86,14 @@ endef
 
 define find_python
 	say() { printf '%s\n' "gifty-compute needs $$1" >&2; exit 1; }
+	name="$(PYTHON)"
+	bring="sudo apt-get install $${name##*/}-venv"  # which brings that Python, too
 	found=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) ||
-		say "Python 3.11 or newer, and no $(PYTHON) runs here: sudo apt-get install python3 python3-venv"
+		say "Python 3.11 or newer, and no $(PYTHON) runs here: $$bring"
 	case "$$found" in
 	3.1[1-9] | 3.[2-9][0-9]) ;;
 	*) say "Python 3.11 or newer, and $(PYTHON) is $$found: sudo apt-get install python3.11-venv, then make PYTHON=python3.11" ;;
 	esac
-	name="$(PYTHON)"
-	bring="sudo apt-get install $${name##*/}-venv"
 	# Debian packs these two apart from Python itself.
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || say "Python's venv: $$bring"
 endef

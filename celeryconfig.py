@@ -3,12 +3,10 @@
 So nothing here tries to make messages safe: no results, no retries, no ETA, no revoke.
 """
 
-from gifty_compute.queue.broker import broker_url
-from gifty_compute.settings import read_settings
+from gifty_compute.queue import broker
+from gifty_compute.settings import read_broker_settings
 
-_settings = read_settings()
-
-broker_url = broker_url(_settings.redis_url.get_secret_value())
+broker_url = broker.broker_url(read_broker_settings().redis_url.get_secret_value())
 broker_connection_retry_on_startup = True
 broker_connection_timeout = 2
 broker_transport_options = {
@@ -23,20 +21,19 @@ broker_transport_options = {
 task_serializer = "json"
 accept_content = ["json"]
 task_ignore_result = True
-task_store_errors_even_if_ignored = False
 
 # A worker that dies gives its announcement back; one that is busy leaves the others to its peers.
 task_acks_late = True
 worker_prefetch_multiplier = 1
 worker_soft_shutdown_timeout = 60.0
 worker_hijack_root_logger = False
-worker_cancel_long_running_tasks_on_connection_loss = False
 
 # Flower shows the fleet.
 worker_send_task_events = True
 task_send_sent_event = True
 task_track_started = True
 
+# The second path to what every facade process does by itself. A message that came late has no worth.
 beat_schedule = {"maintain": {"task": "gifty.maintain", "schedule": 10.0, "options": {"expires": 10}}}
 task_routes = {"gifty.maintain": {"queue": "maintain"}}
 timezone = "UTC"

@@ -110,6 +110,6 @@ def _read_json() -> Any:
     try:
         return orjson.loads(request.get_data(cache=False))
     except orjson.JSONDecodeError as error:
-        if "surrogate" in error.msg:
+        if error.msg.endswith("surrogate in string"):
             raise InvalidRequest("text contains a lone surrogate", code="invalid_text") from error
         raise MalformedBody(f"not JSON: {error.msg} at character {error.pos}") from error

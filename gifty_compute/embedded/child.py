@@ -118,18 +118,15 @@ class Child:
 
     def close(self) -> None:
         """Forget an ended child; kill one that hangs, and what a killed shim has left."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-        if self._shim is None:
+        self._close_channel()
+        if self._shim is None or self._shim.poll() not in (None, -signal.SIGKILL):
             return
-        if self._shim.poll() is None or self._shim.returncode == -signal.SIGKILL:
-            self._shim.kill()
-            self._shim.wait()
-            if self._pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._pid, signal.SIGKILL)
-        self._shim = None
+        self._shim.kill()
+        self._shim.wait()
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+            self._pid = None
 
     def log_tail(self) -> str:
         """The last lines of the log, indented, for an error message."""
@@ -167,5 +164,11 @@ class Child:
             raise ChildFailed(f"{self.name} did not start within {_START_LIMIT:.0f} s") from None
         if not line:
             self.wait(_SHIM_MARGIN)
+            self._close_channel()
             raise ChildFailed(f"{self.name} did not start; {self.log_path} ends:\n{self.log_tail()}")
         return int(line)
+
+    def _close_channel(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None

@@ -44,6 +44,7 @@ class _Watch:
 
     service: Service
     started_at: float
+    pid: int | None
     failures: int = 0
     restart_at: float | None = None
 
@@ -73,13 +74,12 @@ class Supervisor:
     @property
     def pids(self) -> dict[str, int]:
         """The pid of each program that runs, by its service's name."""
-        running = [watch.service for watch in self._watches if watch.restart_at is None]
-        return {service.name: service.child.pid for service in running}
+        return {watch.service.name: watch.pid for watch in self._watches if watch.pid is not None}
 
     def start(self, service: Service) -> None:
         """Start one more service; only before `watch`."""
         service.child.start()
-        self._watches.append(_Watch(service, self._clock.monotonic()))
+        self._watches.append(_Watch(service, self._clock.monotonic(), service.child.pid))
 
     def wait_ready(self, limit: float, stop: threading.Event) -> bool:
         """Wait until every service is ready; False when `stop` was set first.
@@ -97,7 +97,7 @@ class Supervisor:
                 )
             if stop.wait(_READY_PAUSE):
                 return False
-        return True
+        return not stop.is_set()
 
     def watch(self) -> None:
         """From now on, start again what ends."""
@@ -153,6 +153,7 @@ class Supervisor:
     def _note_end(self, watch: _Watch) -> None:
         child = watch.service.child
         status = child.wait(_END_LIMIT)
+        watch.pid = None
         now = self._clock.monotonic()
         if now - watch.started_at >= _HEALTHY_AFTER:
             watch.failures = 0
@@ -172,7 +173,8 @@ class Supervisor:
         except ChildFailed:
             self._note_end(watch)
             return
-        self._announce(f"{watch.service.name} runs again, as process {watch.service.child.pid}")
+        watch.pid = watch.service.child.pid
+        self._announce(f"{watch.service.name} runs again, as process {watch.pid}")
         self._on_change()
 
 

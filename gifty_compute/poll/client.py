@@ -20,8 +20,8 @@ from gifty_compute.wire import vectors
 from gifty_compute.wire.task import (
     Claimed,
     Extension,
-    Held,
     HeartbeatRequest,
+    Held,
     Holder,
     ReleaseRequest,
     ResultRequest,
@@ -47,8 +47,8 @@ class _ClaimAnswer(Claimed):
     lease_seconds: float = Field(gt=0, le=86_400)
 
 
-class _Taken(BaseModel):
-    """Any JSON object: the call was taken, and nothing in the answer matters."""
+class _Released(BaseModel):
+    released: list[UUID]
 
 
 class PollClient:
@@ -81,7 +81,8 @@ class PollClient:
         try:
             return self._call("GET", "/tasks", _ClaimAnswer, params=_query(holder, want, claim_id))
         except Unavailable:
-            self._unanswered[key] = claim_id
+            if want.claim_id is None:
+                self._unanswered[key] = claim_id
             raise
 
     def extend(self, holder: Holder, held: list[Held]) -> Extension:
@@ -109,11 +110,9 @@ class PollClient:
         )
         return self._call("POST", f"/tasks/{task.id}/result", Task, body=body)
 
-    def release(self, holder: Holder, held: list[Held]) -> None:
-        body = ReleaseRequest(
-            worker_id=holder.worker_id, session=holder.session, tasks=held, reason="drain"
-        )
-        self._call("POST", "/release", _Taken, body=body)
+    def release(self, holder: Holder, held: list[Held]) -> list[UUID]:
+        body = ReleaseRequest(worker_id=holder.worker_id, session=holder.session, tasks=held, reason="drain")
+        return self._call("POST", "/release", _Released, body=body).released
 
     def _call(
         self,
@@ -137,17 +136,19 @@ class PollClient:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                good = response.status_code == 200
-                content = _read(response, _MOST_BYTES if good else _MOST_BYTES_OF_AN_ERROR)
+                content = _read(response)
         except requests.RequestException as error:
             raise unreachable(self._base, error) from error
-        if not good:
+        if response.status_code != 200:
             raise refusal(call, response.status_code, response.headers, content)
         return _understood(call, answer, content)
 
     def _session(self) -> requests.Session:
-        """This thread's session: requests promises nothing for one that is shared, and under a lock a heartbeat
-        would wait behind the upload of a large result while its lease runs out."""
+        """This thread's own session.
+
+        requests promises nothing for one that is shared, and under a lock a heartbeat would wait behind the
+        upload of a large result while its lease runs out.
+        """
         session: requests.Session | None = getattr(self._own, "session", None)
         if session is None:
             session = self._own.session = self._new_session()
@@ -197,12 +198,17 @@ def _json(body: BaseModel) -> bytes:
         raise InvalidResult(f"the result cannot be written as JSON: {error}") from error
 
 
-def _read(response: requests.Response, most: int) -> bytes:
+def _read(response: requests.Response) -> bytes:
+    """The body: of an error only its beginning. Raises Unavailable for a good answer beyond all measure."""
+    good = response.status_code == 200
+    most = _MOST_BYTES if good else _MOST_BYTES_OF_AN_ERROR
     content = bytearray()
     for chunk in response.iter_content(_CHUNK):
         content += chunk
+        if len(content) > most and good:
+            raise Unavailable(f"an answer of more than {most} bytes was not read", retry_after=0.0)
         if len(content) > most:
-            raise Unavailable(f"the answer with status {response.status_code} is over {most} bytes")
+            break
     return bytes(content)
 
 

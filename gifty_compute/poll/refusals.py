@@ -1,4 +1,4 @@
-"""What an answer that is not 200, or no answer at all, means to a worker: the one place that maps it to errors.
+"""What an answer that is not 200, or no answer at all, means to a worker: the one place that says so.
 
 Final are 400, 404, 409, 413, 415 and 422: the same call cannot succeed later. All else is kept and retried,
 since proxies, restarts and rotated tokens pass.
@@ -44,8 +44,8 @@ class TokenRefused(Unauthorized):
 class _Told(BaseModel):
     """What the contract's error body says."""
 
-    code: str = ""
-    message: str = ""
+    code: str | None = None
+    message: str | None = None
     param: str | None = None
     request_id: str | None = None
 
@@ -68,7 +68,7 @@ _BY_STATUS: dict[int, _Make] = {
     409: lambda text, _: Conflict(text),
     413: lambda text, _: TooLarge(text),
     415: lambda text, _: UnsupportedMedia(text),
-    422: lambda text, told: InvalidRequest(text, param=told.param, code=told.code or None),
+    422: lambda text, told: InvalidRequest(text, param=told.param, code=told.code),
 }
 
 
@@ -76,7 +76,7 @@ def refusal(call: str, status: int, headers: Mapping[str, str], content: bytes) 
     """The error for an answer to `call` (say "POST /internal/workers/release") that is not 200."""
     told = _told(content)
     text = f"{call} was answered {status}: {_said(status, headers, told)}"
-    make = _BY_CODE.get((status, told.code)) or _BY_STATUS.get(status)
+    make = _BY_CODE.get((status, told.code or "")) or _BY_STATUS.get(status)
     return make(text, told) if make else Unavailable(text, retry_after=retry_after(headers))
 
 
@@ -124,7 +124,7 @@ def _said(status: int, headers: Mapping[str, str], told: _Told) -> str:
     if 300 <= status < 400:
         target = _printable(headers.get("Location", "nowhere"))
         return f"a redirect to {target}, which is not followed; give the worker the address that answers"
-    said = _printable(told.message) or "no error of the contract's shape; is this the address of the facade?"
+    said = _printable(told.message or "") or "not the contract's error; is this the facade's address?"
     return f"{said} (request {_printable(told.request_id)[:100]})" if told.request_id else said
 
 

@@ -174,7 +174,7 @@ class TaskStore:
             **result_columns(checked),
         )
         if row is not None:
-            return task_of(row)
+            return task_of(row).model_copy(update={"result": checked})
         present = self.get(task.id)
         if present.status == "completed" and _same_outcome(present.result or {}, checked):
             return present

@@ -1,0 +1,60 @@
+"""The facade in process, over real PostgreSQL, real Valkey and the real packaged model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from celery import Celery
+from flask.testing import FlaskClient
+
+from api import create_app
+from gifty_compute.core import Core, build
+from gifty_compute.embedded.valkey import Valkey
+from gifty_compute.queue.broker import broker_url
+from gifty_compute.settings import Settings
+from tests.conftest import LOCAL_LOGIC
+
+API = {"Authorization": "Bearer api-token"}
+WORKER = {"X-Internal-Token": "internal-token"}
+
+
+@pytest.fixture
+def settings(database_url: str, valkey: Valkey) -> Settings:
+    return Settings(
+        database_url=database_url,
+        redis_url=valkey.url,
+        api_tokens="backend:api-token,jobs:jobs-token",
+        internal_api_token="internal-token",
+        logic_config_path=LOCAL_LOGIC,
+        max_body_bytes=1_000_000,
+    )
+
+
+@pytest.fixture
+def core(settings: Settings) -> Iterator[Core]:
+    celery = Celery("test", broker=broker_url(settings.redis_url.get_secret_value()), set_as_current=False)
+    built = build(settings, celery, rng=Random(3))
+    yield built
+    built.close()
+    celery.close()
+
+
+@pytest.fixture
+def client(core: Core) -> FlaskClient:
+    return create_app(core).test_client()
+
+
+@pytest.fixture
+def submit(client: FlaskClient) -> Any:
+    """Submits an embedding task over HTTP and gives it as JSON."""
+
+    def submit(*texts: str, **fields: Any) -> Any:
+        body = {"task_type": "embedding", "payload": {"texts": list(texts) or ["чайник"]}, **fields}
+        answer = client.post("/v1/tasks", json=body, headers=API)
+        assert answer.status_code == 202, answer.json
+        return answer.json
+
+    return submit

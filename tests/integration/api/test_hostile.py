@@ -1,0 +1,202 @@
+"""Bad input: a 4xx in the contract's shape, never a 5xx, and nothing stored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from gifty_compute.core import Core
+from tests.integration.api.conftest import API, WORKER
+
+TASK = {"task_type": "embedding", "payload": {"texts": ["a"]}}
+DEEP: Any = {}
+for _ in range(100):
+    DEEP = {"a": DEEP}
+
+BODIES = {
+    "not JSON": (b"{", 400, "malformed_body"),
+    "empty": (b"", 400, "malformed_body"),
+    "wrong encoding": ('{"task_type": "чай"}'.encode("cp1251"), 400, "malformed_body"),
+    "200 kB of brackets": (b"[" * 200_000, 400, "malformed_body"),
+    "NaN": (b'{"task_type": "embedding", "payload": {"texts": ["a"], "x": NaN}}', 400, "malformed_body"),
+    "a list": (b"[]", 422, "invalid_value"),
+    "null": (b"null", 422, "invalid_value"),
+    "over the limit": (b'"' + b"a" * 1_000_001 + b'"', 413, "too_large"),
+    "lone surrogate": (
+        json.dumps({"task_type": "embedding", "payload": {"texts": ["\ud800"]}}).encode(),
+        422,
+        "invalid_text",
+    ),
+    "NUL": (
+        json.dumps({"task_type": "embedding", "payload": {"texts": ["a\x00b"]}}).encode(),
+        422,
+        "invalid_text",
+    ),
+    "NUL in a key": (json.dumps({**TASK, "metadata": {"a\x00": 1}}).encode(), 422, "invalid_text"),
+    "metadata too deep": (json.dumps({**TASK, "metadata": DEEP}).encode(), 422, "too_deep"),
+    "payload too deep": (json.dumps({"task_type": "embedding", "payload": DEEP}).encode(), 422, "too_deep"),
+    "metadata too large": (
+        json.dumps({**TASK, "metadata": {"a": "x" * 5000}}).encode(),
+        422,
+        "invalid_value",
+    ),
+    "unknown field": (json.dumps({**TASK, "eta": 5}).encode(), 422, "invalid_value"),
+    "unknown task type": (json.dumps({**TASK, "task_type": "soup"}).encode(), 422, "unknown_task_type"),
+    "score": (json.dumps({**TASK, "task_type": "score"}).encode(), 422, "not_served"),
+    "llm": (json.dumps({**TASK, "task_type": "llm"}).encode(), 422, "not_served"),
+    "type of type": (json.dumps({**TASK, "task_type": 5}).encode(), 422, "invalid_value"),
+    "true for a number": (json.dumps({**TASK, "max_attempts": True}).encode(), 422, "invalid_value"),
+    "21 attempts": (json.dumps({**TASK, "max_attempts": 21}).encode(), 422, "invalid_value"),
+    "no texts": (json.dumps({**TASK, "payload": {"texts": []}}).encode(), 422, "invalid_value"),
+    "an empty text": (json.dumps({**TASK, "payload": {"texts": [" "]}}).encode(), 422, "empty_text"),
+    "2049 texts": (json.dumps({**TASK, "payload": {"texts": ["a"] * 2049}}).encode(), 422, "invalid_value"),
+    "ids too few": (
+        json.dumps({**TASK, "payload": {"texts": ["a", "b"], "ids": ["1"]}}).encode(),
+        422,
+        "invalid_value",
+    ),
+    "unknown model": (
+        json.dumps({**TASK, "payload": {"texts": ["a"], "model": "x"}}).encode(),
+        422,
+        "unknown_model",
+    ),
+    "a callback": (json.dumps({**TASK, "callback_url": "http://127.0.0.1/"}).encode(), 422, "not_served"),
+}
+
+
+def assert_contract_shape(answer: Any) -> None:
+    assert answer.mimetype == "application/json"
+    assert set(answer.json["error"]) == {"type", "code", "message", "param", "request_id"}
+    assert answer.json["error"]["request_id"] == answer.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_hostile_body_is_refused_and_leaves_nothing(client: FlaskClient, core: Core, name: str) -> None:
+    body, status, code = BODIES[name]
+
+    answer = client.post("/v1/tasks", data=body, headers=API, content_type="application/json")
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
+    assert_contract_shape(answer)
+    assert core.store.page(limit=1) == ([], None)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/v1/classify/categories", "/v1/tasks"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"input": 5},
+        {"input": [[1, 2]]},
+        {"input": []},
+        {"query": "q", "documents": "d"},
+        {"query": "q", "documents": []},
+        {"external_names": ["a"], "internal_categories": [{"id": 1.5, "name": "x"}]},
+        {"external_names": [None]},
+        {"input": "a", "model": 5},
+        {"input": "a", "model": "x" * 10_000},
+        {"input": "a", "timeout_ms": 10**30},
+        {"input": "a", "timeout_ms": 70_000},
+        {"input": "a", "dimensions": 12},
+        {"input": "a", "encoding_format": "hex"},
+    ],
+)
+def test_a_body_of_another_shape_is_422(client: FlaskClient, path: str, body: dict[str, Any]) -> None:
+    answer = client.post(path, json=body, headers=API)
+
+    assert answer.status_code == 422
+    assert_contract_shape(answer)
+
+
+@pytest.mark.parametrize(
+    "task_id", ["1" * 30, "nonsense", "%00", "00000000-0000-0000-0000-000000000000", "{0}", "a" * 5000]
+)
+def test_an_unknown_id_is_404(client: FlaskClient, task_id: str) -> None:
+    read = client.get(f"/v1/tasks/{task_id}", headers=API)
+    result = client.post(
+        f"/internal/workers/tasks/{task_id}/result", json={"status": "failed"}, headers=WORKER
+    )
+
+    assert (read.status_code, result.status_code) == (404, 404)
+    assert_contract_shape(read)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Basic api-token"},
+        {"Authorization": "Bearer internal-token"},
+        {"X-Internal-Token": "internal-token"},
+        {"Authorization": "Bearer \xff"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks/00000000-0000-0000-0000-000000000000"])
+def test_a_credential_of_elsewhere_is_401_and_says_nothing(
+    client: FlaskClient, path: str, headers: dict[str, str]
+) -> None:
+    answer = client.get(path, headers=headers)
+
+    assert answer.status_code == 401
+    assert "token" not in answer.json["error"]["message"]
+    assert_contract_shape(answer)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "worker_id=",
+        "worker_id=w&limit=0",
+        "worker_id=w&limit=101",
+        f"worker_id=w&limit={'9' * 30}",
+        "worker_id=w&lease=5000",
+        "worker_id=w&claim_id=x",
+        "worker_id=w&worker_id=v",
+        "worker_id=w&nonsense=1",
+        "worker_id=a%00b",
+        "worker_id=w&task_type=soup",
+        "worker_id=w&id=5",
+    ],
+)
+def test_a_claim_that_breaks_a_rule_is_422(client: FlaskClient, query: str) -> None:
+    answer = client.get(f"/internal/workers/tasks?{query}", headers=WORKER)
+
+    assert answer.status_code == 422
+    assert_contract_shape(answer)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("DELETE", "/v1/tasks", 405), ("GET", "/v1/embeddings", 405)],
+)
+def test_unknown_paths_and_methods_have_the_contracts_shape(
+    client: FlaskClient, method: str, path: str, status: int
+) -> None:
+    answer = client.open(path, method=method, headers=API)
+
+    assert answer.status_code == status
+    assert_contract_shape(answer)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Content-Type": "text/plain"}, {"Content-Type": "application/json", "Content-Encoding": "br"}],
+)
+def test_another_content_type_or_encoding_is_415(client: FlaskClient, headers: dict[str, str]) -> None:
+    answer = client.post("/v1/tasks", data=b"{}", headers={**API, **headers})
+
+    assert answer.status_code == 415
+    assert_contract_shape(answer)
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "cursor=x", "status=lost", "wait=5", f"cursor={'9' * 40}", "batch_id=5"]
+)
+def test_a_list_that_breaks_a_rule_is_422(client: FlaskClient, query: str) -> None:
+    assert client.get(f"/v1/tasks?{query}", headers=API).status_code == 422

@@ -1,0 +1,271 @@
+"""The loop's own decisions, with a scripted source and an event that notes the waits instead of waiting."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import structlog
+
+from gifty_compute.clock import SystemClock
+from gifty_compute.errors import EngineError, GiftyComputeError, NotFound, Unavailable
+from gifty_compute.perform import Performer, Tools, Verdict
+from gifty_compute.poll.loop import PollLoop
+from gifty_compute.poll.refusals import TokenRefused
+from gifty_compute.wire.task import Claimed, Extension, Held, Holder, Task, Want
+
+Step = list[Task] | GiftyComputeError
+
+
+class NotedStop(threading.Event):
+    """Waits no time, and notes how long it would have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None, "a wait without limit"
+        self.waits.append(timeout)
+        return self.is_set()
+
+
+class Script:
+    """A source whose claims end as written; after the last line it tells the worker to stop."""
+
+    def __init__(self, stop: threading.Event, *steps: Step) -> None:
+        self._stop, self._steps = stop, list(steps)
+        self.completed: list[UUID] = []
+        self.failed: list[UUID] = []
+        self.released: list[UUID] = []
+
+    def claim(self, holder: Holder, want: Want) -> Claimed:
+        step = self._steps.pop(0)
+        if not self._steps:
+            self._stop.set()
+        if isinstance(step, GiftyComputeError):
+            raise step
+        return Claimed(tasks=tuple(step), lease_seconds=90)
+
+    def extend(self, holder: Holder, held: list[Held]) -> Extension:
+        return Extension(lost=(), cancelled=())
+
+    def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
+        self.completed.append(task.id)
+        return task
+
+    def fail(self, holder: Holder, task: Task, error: str, *, retryable: bool = True) -> Task:
+        self.failed.append(task.id)
+        return task
+
+    def release(self, holder: Holder, held: list[Held]) -> list[UUID]:
+        self.released += [one.id for one in held]
+        return [one.id for one in held]
+
+
+def task() -> Task:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return Task(
+        id=uuid4(),
+        task_type="embedding",
+        priority="low",
+        status="processing",
+        payload={"texts": ["удочка"]},
+        created_at=now,
+        updated_at=now,
+        attempt=1,
+        failures=0,
+        max_attempts=5,
+    )
+
+
+def done(_: Task) -> dict[str, Any]:
+    return {"embeddings": []}
+
+
+def broken(_: Task) -> dict[str, Any]:
+    raise EngineError("out of memory")
+
+
+@pytest.fixture
+def stop() -> NotedStop:
+    return NotedStop()
+
+
+@pytest.fixture
+def events() -> Any:
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def loop(stop: NotedStop) -> Callable[..., PollLoop]:
+    def build(*steps: Step, performer: Performer = done) -> PollLoop:
+        return PollLoop(
+            source=Script(stop, *steps),
+            holder=Holder(worker_id="kaggle-1"),
+            want=Want(models=("multilingual-e5-small",), limit=16),
+            performer=performer,
+            tools=Tools(stop=stop, rng=Random(1)),
+            clock=SystemClock(),
+        )
+
+    return build
+
+
+def test_idle_claims_come_half_to_all_of_a_delay_that_grows_to_two_seconds(
+    stop: NotedStop, loop: Callable[..., PollLoop]
+) -> None:
+    loop(*[[]] * 12).run()
+
+    ceilings = [0.1, 0.2, 0.4, 0.8, 1.6, *[2.0] * 7]
+    assert all(c / 2 <= wait <= c for c, wait in zip(ceilings, stop.waits, strict=True))
+
+
+def test_work_is_followed_by_a_claim_without_delay_and_idleness_starts_anew(
+    stop: NotedStop, loop: Callable[..., PollLoop]
+) -> None:
+    total = loop([], [], [], [task()], [], []).run()
+
+    assert total == Verdict(done=1)
+    assert stop.waits[3] == 0.0
+    assert stop.waits[4] <= 0.1
+
+
+def test_what_the_server_asks_to_wait_is_waited_with_jitter_on_top(
+    stop: NotedStop, loop: Callable[..., PollLoop]
+) -> None:
+    loop(Unavailable("busy", retry_after=20), []).run()
+
+    assert 20.0 < stop.waits[0] <= 20.5
+
+
+def test_an_unreachable_server_is_asked_ever_more_rarely_but_at_least_every_thirty_seconds(
+    stop: NotedStop, loop: Callable[..., PollLoop]
+) -> None:
+    loop(*[Unavailable("gone", retry_after=0)] * 200, []).run()
+
+    assert stop.waits[0] <= 0.5
+    assert max(stop.waits[:3]) <= 2.0
+    assert 25.0 < max(stop.waits) <= 30.0
+
+
+def test_after_an_outage_the_next_trouble_starts_with_short_waits_again(
+    stop: NotedStop, loop: Callable[..., PollLoop]
+) -> None:
+    loop(*[Unavailable("gone", retry_after=0)] * 20, [task()], Unavailable("gone", retry_after=0), []).run()
+
+    assert stop.waits[21] <= 0.5
+
+
+@pytest.mark.parametrize("error", [TokenRefused("401"), NotFound("404")])
+def test_a_first_claim_that_is_refused_ends_the_loop(
+    error: GiftyComputeError, loop: Callable[..., PollLoop]
+) -> None:
+    with pytest.raises(type(error)):
+        loop(error, []).run()
+
+
+@pytest.mark.parametrize("error", [TokenRefused("401"), NotFound("404")])
+def test_the_same_refusal_later_is_waited_out(
+    error: GiftyComputeError, loop: Callable[..., PollLoop]
+) -> None:
+    total = loop([], error, error, [task()], []).run()
+
+    assert total.done == 1
+
+
+def test_an_outage_before_the_first_answer_does_not_end_the_loop(loop: Callable[..., PollLoop]) -> None:
+    total = loop(Unavailable("not up yet"), [task()], []).run()
+
+    assert total.done == 1
+
+
+def test_a_token_refused_after_an_outage_at_the_start_still_ends_the_loop(
+    loop: Callable[..., PollLoop],
+) -> None:
+    with pytest.raises(TokenRefused):
+        loop(Unavailable("not up yet"), TokenRefused("401"), []).run()
+
+
+def test_a_machine_on_which_every_task_fails_slows_down(
+    stop: NotedStop, loop: Callable[..., PollLoop]
+) -> None:
+    total = loop(*[[task()] for _ in range(9)], [], performer=broken).run()
+
+    assert total.failed == 9
+    assert stop.waits[8] >= 15.0
+
+
+def test_a_drain_finishes_the_task_in_hand_and_releases_the_rest(
+    stop: NotedStop, loop: Callable[..., PollLoop]
+) -> None:
+    tasks = [task() for _ in range(5)]
+
+    def told_to_stop_in_the_second(one: Task) -> dict[str, Any]:
+        if one.id == tasks[1].id:
+            stop.set()
+        return done(one)
+
+    draining = loop(tasks, [], performer=told_to_stop_in_the_second)
+    total = draining.run()
+
+    assert total == Verdict(done=2, released=3)
+    assert draining.source.completed == [one.id for one in tasks[:2]]
+    assert draining.source.released == [one.id for one in tasks[2:]]
+
+
+def test_a_stop_before_the_first_claim_claims_nothing(stop: NotedStop, loop: Callable[..., PollLoop]) -> None:
+    stop.set()
+
+    assert loop().run() == Verdict()
+
+
+def test_ready_is_said_once_and_before_the_first_task_is_done(
+    events: list[dict[str, Any]], loop: Callable[..., PollLoop]
+) -> None:
+    said: list[int] = []
+
+    def count_ready(one: Task) -> dict[str, Any]:
+        said.append(sum(event["event"] == "ready" for event in events))
+        return done(one)
+
+    loop([task(), task()], [], [task()], [], performer=count_ready).run()
+
+    assert said == [1, 1, 1]
+
+
+def test_a_claim_is_one_line_of_counts_and_an_empty_one_is_none(
+    events: list[dict[str, Any]], loop: Callable[..., PollLoop]
+) -> None:
+    loop([], [task(), task()], [], []).run()
+
+    assert [event["event"] for event in events] == ["ready", "worked", "drained"]
+    assert events[1] == {
+        "event": "worked",
+        "log_level": "info",
+        "done": 2,
+        "failed": 0,
+        "lost": 0,
+        "released": 0,
+        "seconds": pytest.approx(0, abs=5),
+    }
+
+
+def test_no_log_line_quotes_a_payload(
+    events: list[dict[str, Any]], caplog: pytest.LogCaptureFixture, loop: Callable[..., PollLoop]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def quoting(one: Task) -> dict[str, Any]:
+        raise ValueError(f"cannot embed {one.payload}")
+
+    loop([task()], [], performer=quoting).run()
+
+    assert "удочка" not in str(events) + caplog.text
