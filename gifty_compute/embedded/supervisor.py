@@ -81,14 +81,14 @@ class Supervisor:
         service.child.start()
         self._watches.append(_Watch(service, self._clock.monotonic(), service.child.pid))
 
-    def wait_ready(self, limit: float, stop: threading.Event) -> bool:
-        """Wait until every service is ready; False when `stop` was set first.
+    def wait_ready(self, limit: float, stop: threading.Event, *, only: str | None = None) -> bool:
+        """Wait until every service, or the one named, is ready; False when `stop` was set first.
 
         Raises ChildFailed with the end of its log for a service that ends, or that is not
         ready after `limit` seconds.
         """
         deadline = Deadline.after(limit, self._clock)
-        waiting = [watch.service for watch in self._watches]
+        waiting = [watch.service for watch in self._watches if only in (None, watch.service.name)]
         while waiting := [service for service in waiting if not _is_ready(service)]:
             if deadline.expired:
                 late = waiting[0].child

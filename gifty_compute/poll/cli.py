@@ -140,14 +140,18 @@ def _is_loopback(host: str) -> bool:
 
 
 def _drain_on_signals(stop: threading.Event) -> None:
-    def drain(number: int, _: FrameType | None) -> None:
+    def drain() -> None:
+        stop.set()
+        log.info("draining")
+
+    def on_signal(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        # From another thread: `set` takes the lock that the interrupted `stop.wait` may be holding.
-        _thread.start_new_thread(stop.set, ())
+        # In another thread: both calls take locks that the interrupted one may be holding, in `stop.wait` say.
+        _thread.start_new_thread(drain, ())
 
-    signal.signal(signal.SIGTERM, drain)
-    signal.signal(signal.SIGINT, drain)
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
 
 
 def _log_as_json() -> None:

@@ -55,6 +55,8 @@ class Program:
     stop_stage: StopStage
     stop_grace: float = _GRACE
     env: Mapping[str, str] = field(default_factory=dict)
+    # One that asks another too early would wait out its backoff, seconds of everybody's start.
+    after: str | None = None
 
 
 def programs(
@@ -126,6 +128,7 @@ def _poll_worker(number: int, api_url: str, token: str) -> Program:
         StopStage.WORKERS,
         _DRAIN_GRACE,
         {"GIFTY_WORKER_TOKEN": token},
+        after="facade",
     )
 
 

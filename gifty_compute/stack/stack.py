@@ -120,6 +120,8 @@ class Stack:
         )
         self._migrate(environment, directory.hold)
         for program in self._programs(addresses, credentials):
+            if program.after is not None:
+                self._supervisor.wait_ready(_READY_LIMIT, self._interrupts.stop, only=program.after)
             if not self._interrupts.stop.is_set():
                 self._supervisor.start(self._service(program, environment, directory.hold))
         self._info = self._describe(addresses, credentials, servers)

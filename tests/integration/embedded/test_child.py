@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,6 @@ PARENT = """
 import signal, sys
 from pathlib import Path
 from gifty_compute.embedded.child import Child
-
-
 log = Path(sys.argv[1])
 child = Child('program', [sys.executable, '-I', '-u', '-c', sys.argv[2]],
               env={}, cwd=log.parent, log_path=log, stop_grace=0.2)

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,6 @@ import signal, sys
 from pathlib import Path
 from gifty_compute.embedded.child import Child
 from gifty_compute.embedded.directory import DataDirectory
-
-
 directory = DataDirectory(Path(sys.argv[1]))
 directory.acquire()
 slow = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf')\\nwhile 1: signal.pause()"

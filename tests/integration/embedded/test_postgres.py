@@ -11,7 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,8 +33,6 @@ import os, sys
 from pathlib import Path
 from gifty_compute.embedded.postgres import Postgres
 import psycopg2
-
-
 server = Postgres(Path(sys.argv[1]))
 server.start()
 with psycopg2.connect(server.url) as connection, connection.cursor() as cursor:

@@ -1,0 +1,359 @@
+"""PollClient against a facade on a real socket: what it sends, and what it makes of every kind of answer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from gifty_compute import errors
+from gifty_compute.poll.client import PollClient
+from gifty_compute.poll.refusals import TokenRefused
+from gifty_compute.wire import vectors
+from gifty_compute.wire.task import Held, Holder, Task, Want
+
+HOLDER = Holder(worker_id="kaggle-1", session="s-1", credential="nobody reads this")
+WANT = Want(task_types=("embedding", "rerank"), models=("multilingual-e5-small",), limit=4)
+ROWS = np.eye(2, 3, dtype=np.float32)
+
+
+@pytest.fixture
+def client(facade: Any, token: str) -> PollClient:
+    return PollClient(facade.url + "/", token, timeout=(2, 2))
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Accepts connections in the kernel's queue, and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def claimed_task(client: PollClient) -> Task:
+    [task] = client.claim(HOLDER, WANT).tasks
+    return task
+
+
+def unknown_task() -> Task:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return Task(
+        id=uuid4(),
+        task_type="embedding",
+        priority="low",
+        status="processing",
+        payload={},
+        created_at=now,
+        updated_at=now,
+        attempt=1,
+        failures=0,
+        max_attempts=5,
+    )
+
+
+def test_a_claim_says_what_it_wants_and_reads_what_it_got(facade: Any, client: PollClient) -> None:
+    task_id, named = facade.submit("удочка"), uuid4()
+
+    claimed = client.claim(HOLDER, WANT.model_copy(update={"ids": (named,), "lease_seconds": 120}))
+
+    [query] = facade.made("/tasks")
+    assert query.pop("claim_id")
+    assert query == {
+        "worker_id": ["kaggle-1"],
+        "session": ["s-1"],
+        "limit": ["4"],
+        "task_type": ["embedding", "rerank"],
+        "model": ["multilingual-e5-small"],
+        "id": [str(named)],
+        "lease": ["120"],
+    }
+    assert [str(task.id) for task in claimed.tasks] == [task_id]
+    assert (claimed.tasks[0].attempt, claimed.lease_seconds) == (1, 90.0)
+
+
+def test_each_claim_has_an_id_of_its_own(facade: Any, client: PollClient) -> None:
+    client.claim(HOLDER, WANT)
+    client.claim(HOLDER, WANT)
+
+    first, second = (query["claim_id"] for query in facade.made("/tasks"))
+    assert first != second
+
+
+def test_a_claim_whose_answer_was_lost_is_repeated_under_its_id_and_gets_the_same_tasks(
+    facade: Any, fault: Any, client: PollClient
+) -> None:
+    lost, _ = facade.submit("удочка"), facade.submit("чайник")
+    facade.faults.append(fault("/tasks"))
+    want = WANT.model_copy(update={"limit": 1})
+
+    with pytest.raises(errors.Unavailable):
+        client.claim(HOLDER, want)
+    replayed = client.claim(HOLDER, want)
+    client.claim(HOLDER, want)
+
+    first, second, third = (query["claim_id"] for query in facade.made("/tasks"))
+    assert first == second != third
+    assert [(str(task.id), task.attempt) for task in replayed.tasks] == [(lost, 1)]
+
+
+def test_a_claim_id_that_the_caller_chose_is_sent_as_it_is(facade: Any, client: PollClient) -> None:
+    chosen = uuid4()
+
+    client.claim(HOLDER, WANT.model_copy(update={"claim_id": chosen}))
+
+    assert facade.made("/tasks")[0]["claim_id"] == [str(chosen)]
+
+
+def test_the_token_is_sent_although_netrc_knows_the_host(
+    facade: Any, client: PollClient, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    client.claim(HOLDER, WANT)
+
+    [call] = facade.calls
+    assert call.headers["Authorization"] == f"Bearer {token}"
+    assert "nobody reads this" not in str(facade.calls)
+
+
+def test_vectors_travel_in_the_binary_form(facade: Any, client: PollClient) -> None:
+    facade.submit("удочка", "чайник")
+
+    stored = client.complete(HOLDER, claimed_task(client), {"embeddings": ROWS, "dim": 3})
+
+    [body] = facade.made("/result")
+    assert body == {
+        "status": "completed",
+        "result": {"embeddings": vectors.encode(ROWS), "dim": 3},
+        "worker_id": "kaggle-1",
+        "session": "s-1",
+        "attempt": 1,
+    }
+    assert stored.status == "completed"
+
+
+def test_vectors_of_another_float_are_sent_as_float32(facade: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+
+    client.complete(HOLDER, claimed_task(client), {"embeddings": ROWS.astype(">f8")})
+
+    [body] = facade.made("/result")
+    assert body["result"]["embeddings"] == vectors.encode(ROWS)
+
+
+def test_null_inside_a_result_stays_null(facade: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+    mapping = {"external_name": "Рыбалка", "internal_category_id": None, "confidence": 0.1}
+
+    client.complete(HOLDER, claimed_task(client), {"mappings": [mapping]})
+
+    assert facade.made("/result")[0]["result"] == {"mappings": [mapping]}
+
+
+@pytest.mark.parametrize("result", [{"scores": {1.0}}, {"a": "\ud800"}, {"embeddings": np.array(["a"])}])
+def test_a_result_that_is_not_json_is_invalid_before_it_is_sent(
+    facade: Any, client: PollClient, result: dict[str, Any]
+) -> None:
+    facade.submit("удочка")
+    task = claimed_task(client)
+
+    with pytest.raises(errors.InvalidResult):
+        client.complete(HOLDER, task, result)
+
+    assert facade.made("/result") == []
+
+
+def test_a_result_whose_answer_was_lost_may_be_sent_again(
+    facade: Any, fault: Any, client: PollClient
+) -> None:
+    facade.submit("удочка")
+    task = claimed_task(client)
+    facade.faults.append(fault("/result"))
+
+    with pytest.raises(errors.Unavailable):
+        client.complete(HOLDER, task, {"embeddings": ROWS})
+    stored = client.complete(HOLDER, task, {"embeddings": ROWS})
+
+    assert stored.status == "completed"
+    assert len(facade.made("/result")) == 2
+
+
+def test_a_failure_carries_its_reason_and_whether_to_try_again(facade: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+
+    client.fail(HOLDER, claimed_task(client), "a\x00b\ud83d" + "c" * 50_000, retryable=False)
+
+    [body] = facade.made("/result")
+    assert body["error"] == "a\ufffdb?" + "c" * 9_996
+    assert (body["status"], body["retryable"], body["attempt"]) == ("failed", False, 1)
+
+
+def test_a_heartbeat_learns_what_is_lost(facade: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+    facade.submit("чайник")
+    kept, lost = client.claim(HOLDER, WANT).tasks
+    facade.tasks[str(lost.id)]["attempt"] = 2
+
+    extension = client.extend(HOLDER, [Held(id=one.id, attempt=one.attempt) for one in (kept, lost)])
+
+    assert extension.lost == (lost.id,)
+    assert extension.cancelled == ()
+
+
+def test_a_release_gives_tasks_back_and_says_which(facade: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+    task = claimed_task(client)
+
+    released = client.release(HOLDER, [Held(id=task.id, attempt=1)])
+
+    assert released == [task.id]
+    assert facade.made("/release")[0]["reason"] == "drain"
+    assert facade.statuses() == ["pending"]
+
+
+def test_another_holder_is_told_that_the_lease_is_lost(facade: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+    task = claimed_task(client).model_copy(update={"attempt": 7})
+
+    with pytest.raises(errors.LeaseLost, match="answered 409: as told: lease_lost"):
+        client.complete(HOLDER, task, {"embeddings": ROWS})
+
+
+def test_a_wrong_token_is_refused(facade: Any) -> None:
+    with pytest.raises(TokenRefused):
+        PollClient(facade.url, "another").claim(HOLDER, WANT)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "malformed_body", errors.MalformedBody),
+        (404, "not_found", errors.NotFound),
+        (409, "task_finished", errors.TaskFinished),
+        (413, "too_large", errors.TooLarge),
+        (422, "invalid_result", errors.InvalidResult),
+        (503, "store_unavailable", errors.Unavailable),
+    ],
+)
+def test_refusals_of_a_result_become_our_errors(
+    facade: Any, fault: Any, client: PollClient, status: int, code: str, kind: type[Exception]
+) -> None:
+    facade.faults.append(fault("/result", status, code))
+
+    with pytest.raises(kind) as refused:
+        client.complete(HOLDER, unknown_task(), {"embeddings": ROWS})
+
+    assert type(refused.value) is kind
+
+
+def test_a_date_to_come_back_at_is_understood(facade: Any, fault: Any, client: PollClient) -> None:
+    headers = {"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}  # http.server sends its own Date.
+    facade.faults.append(fault("/tasks", 429, "rate_limited", headers))
+
+    with pytest.raises(errors.Unavailable) as refused:
+        client.claim(HOLDER, WANT)
+
+    assert refused.value.retry_after == 300.0
+
+
+def test_a_redirect_is_not_followed(facade: Any, fault: Any, client: PollClient) -> None:
+    facade.faults.append(fault("/tasks", 302, "", {"Location": facade.url + "/elsewhere"}))
+
+    with pytest.raises(errors.Unavailable, match="which is not followed"):
+        client.claim(HOLDER, WANT)
+
+    assert len(facade.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>Please log in to the hotel's network</html>",
+        b"{}",
+        b'{"tasks": [], "lease_seconds": 0}',
+        b'{"tasks": [{"id": "x"}], "lease_seconds": 90}',
+    ],
+)
+def test_a_good_status_with_a_strange_body_is_no_answer(
+    facade: Any, fault: Any, client: PollClient, body: bytes
+) -> None:
+    facade.faults.append(fault("/tasks", 200, body=body))
+
+    with pytest.raises(errors.Unavailable, match="not as the contract says"):
+        client.claim(HOLDER, WANT)
+
+
+def test_an_answer_beyond_all_measure_is_not_read_to_its_end(
+    facade: Any, fault: Any, client: PollClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gifty_compute.poll.client._MOST_BYTES", 1_000_000)
+    facade.faults.append(fault("/tasks", 200, body=b" " * 1_200_000))
+
+    with pytest.raises(errors.Unavailable, match="more than 1000000 bytes"):
+        client.claim(HOLDER, WANT)
+
+
+def test_a_large_error_page_still_tells_its_status(facade: Any, fault: Any, client: PollClient) -> None:
+    facade.faults.append(fault("/result", 413, body=b"<p>" * 100_000))
+
+    with pytest.raises(errors.TooLarge):
+        client.complete(HOLDER, unknown_task(), {"embeddings": ROWS})
+
+
+def test_a_server_that_is_not_there_is_unavailable(facade: Any, token: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        client = PollClient(f"http://127.0.0.1:{unused.getsockname()[1]}", token)
+
+        with pytest.raises(errors.Unavailable, match="Connection refused"):
+            client.claim(HOLDER, WANT)
+
+
+def test_a_server_that_never_answers_is_unavailable(silent_port: int, token: str) -> None:
+    client = PollClient(f"http://127.0.0.1:{silent_port}", token, timeout=(1, 0.1))
+
+    with pytest.raises(errors.Unavailable, match="timed out"):
+        client.claim(HOLDER, WANT)
+
+
+def test_a_name_that_does_not_resolve_is_unavailable(token: str) -> None:
+    with pytest.raises(errors.Unavailable, match=r"nowhere\.invalid gave no answer"):
+        PollClient("http://nowhere.invalid", token).claim(HOLDER, WANT)
+
+
+def test_threads_do_not_share_a_connection(facade: Any, client: PollClient) -> None:
+    client.claim(HOLDER, WANT)
+
+    beats = [threading.Thread(target=client.extend, args=(HOLDER, [])) for _ in range(8)]
+    for beat in beats:
+        beat.start()
+    for beat in beats:
+        beat.join(10)
+    client.claim(HOLDER, WANT)
+
+    assert len({call.port for call in facade.calls}) == 9
+
+
+def test_a_heartbeat_does_not_wait_behind_a_slow_result(facade: Any, fault: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+    task = claimed_task(client)
+    gate = threading.Event()
+    facade.faults.append(fault("/result", gate=gate))
+    slow = threading.Thread(target=client.complete, args=(HOLDER, task, {"embeddings": ROWS}))
+
+    slow.start()
+    client.extend(HOLDER, [Held(id=task.id, attempt=1)])
+    answered_meanwhile = slow.is_alive()
+    gate.set()
+    slow.join(10)
+
+    assert answered_meanwhile
