@@ -155,4 +155,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # At once: while the interpreter is taken down, a late SIGTERM would replace the status.
+    os._exit(main())

@@ -62,10 +62,12 @@ class Supervisor:
         announce: Callable[[str], None],
         *,
         on_change: Callable[[], None] = lambda: None,
+        backoff: Backoff = _RESTART,
         clock: Clock | None = None,
     ) -> None:
         self._announce = announce
         self._on_change = on_change
+        self._backoff = backoff
         self._clock = clock or SystemClock()
         self._watches: list[_Watch] = []
         self._wake, self._woken = socket.socketpair()
@@ -158,11 +160,10 @@ class Supervisor:
         if now - watch.started_at >= _HEALTHY_AFTER:
             watch.failures = 0
         watch.failures += 1
-        delay = _RESTART.ceiling(watch.failures)
+        delay = self._backoff.ceiling(watch.failures)
         watch.restart_at = now + delay
         self._announce(
-            f"{child.name} ended with status {status}; it starts again in {delay:.0f} s"
-            f" (log: {child.log_path})"
+            f"{child.name} ended with status {status}; it starts again in {delay:g} s (log: {child.log_path})"
         )
 
     def _restart(self, watch: _Watch) -> None:

@@ -147,7 +147,7 @@ def _drain_on_signals(stop: threading.Event) -> None:
     def on_signal(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        # In another thread: both calls take locks that the interrupted one may be holding, in `stop.wait` say.
+        # In another thread: both calls take locks that this one may be holding just now, in `stop.wait` say.
         _thread.start_new_thread(drain, ())
 
     signal.signal(signal.SIGTERM, on_signal)

@@ -31,8 +31,14 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
 
 @pytest.fixture(scope="session")
 def fresh_cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with a cluster that nobody has used; made once, because initdb is slow."""
+    """A data directory with a cluster that nobody has used; made once, because initdb is slow.
+
+    An earlier initdb was killed there in the middle of its work.
+    """
     directory = tmp_path_factory.mktemp("fresh") / "postgres"
+    (directory / "cluster.new").mkdir(parents=True)
+    (directory / "cluster.new" / "PG_VERSION").write_text("18\n")
+    directory.chmod(0o700)
     server = Postgres(directory)
     server.start()
     server.stop()

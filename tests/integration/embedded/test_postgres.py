@@ -143,16 +143,9 @@ def test_second_server_in_one_cluster_is_refused(server: Postgres, cluster: Path
         cursor.execute("SELECT 1")
 
 
-def test_interrupted_initdb_is_begun_anew(tmp_path: Path) -> None:
-    unfinished = tmp_path / "cluster.new"
-    unfinished.mkdir(parents=True)
-    (unfinished / "PG_VERSION").write_text("18\n")
-    server = Postgres(tmp_path)
-
-    server.start()
-
-    assert not unfinished.exists()
-    server.stop()
+def test_interrupted_initdb_was_begun_anew(fresh_cluster: Path) -> None:
+    assert not (fresh_cluster / "cluster.new").exists()
+    assert (fresh_cluster / "cluster/PG_VERSION").exists()
 
 
 def test_cluster_of_another_version_is_refused_with_the_way_out(cluster: Path) -> None:

