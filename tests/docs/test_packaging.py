@@ -51,6 +51,13 @@ def test_the_lock_pins_what_setup_cfg_allows(wanted: Requirement) -> None:
         assert wanted.specifier.contains(version), f"{wanted.name} {version} is outside {wanted}: make lock"
 
 
+def test_the_lock_pins_nothing_that_setup_cfg_has_dropped() -> None:
+    entries = re.split(r"\n(?=\w)", LOCK.read_text())
+    asked_for = {entry.partition("==")[0] for entry in entries if "gifty-compute (setup.cfg)" in entry}
+
+    assert asked_for == {canonicalize_name(wanted.name) for wanted in declared("server", "worker")}
+
+
 def test_every_pin_of_the_lock_is_hashed() -> None:
     unhashed = [pin.name for pin, hashes in pins() if not hashes]
 

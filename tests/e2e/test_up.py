@@ -61,7 +61,8 @@ def test_flower_shows_the_id_of_a_task_as_succeeded_and_no_payload(up: Service) 
         return found.ok and found.json()["state"] == "SUCCESS" and found.json()
 
     info = eventually(succeeded, within=20, what="Flower knows the task as succeeded")
-    assert "done 1" in info["result"]
+    # Another announcement's worker may have come first; then the verdict says so.
+    assert info["result"].strip("'") in ("done 1", "done 0, taken elsewhere 1")
     assert canary not in str(info)
     assert requests.get(f"{up.run['flower_url']}/api/workers", timeout=10).status_code == 401
 

@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = "setup.cfg pyproject.toml README.md LICENSE gifty_compute api workers configs".split()
+SOURCES = ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", "gifty_compute", "api", "workers"]
 
 
 def uv(*arguments: str | Path, cwd: Path) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from celery import Celery
 from flask.testing import FlaskClient
 
-from gifty_compute.core import Core
+from api import create_app
+from gifty_compute.core import Core, build
 from gifty_compute.settings import Settings
-from tests.integration.api.conftest import API
+from tests.integration.conftest import API
 
 
 def test_embeddings_answer_in_openais_shape_with_the_space(client: FlaskClient) -> None:
@@ -138,11 +140,6 @@ def test_a_passed_deadline_is_504_and_no_vector(client: FlaskClient) -> None:
 
 
 def test_production_logic_without_its_providers_says_not_served(settings: Settings, tmp_path: Path) -> None:
-    from celery import Celery
-
-    from api import create_app
-    from gifty_compute.core import build
-
     logic = tmp_path / "logic.yaml"
     logic.write_text('llm:\n  default_provider: "anthropic"\n  embedding_provider: "runpod"\n')
     built: Core = build(

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from gifty_compute.core import Core
-from tests.integration.api.conftest import API, WORKER
+from tests.integration.conftest import API, WORKER
 
 TASK = {"task_type": "embedding", "payload": {"texts": ["a"]}}
 DEEP: Any = {}

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from gifty_compute.core import Core
 from gifty_compute.wire import vectors
-from tests.integration.api.conftest import API, WORKER
+from tests.integration.conftest import API, WORKER
 
 VECTOR = (np.arange(384, dtype=np.float32) + 1).tolist()
 

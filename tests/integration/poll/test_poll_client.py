@@ -318,7 +318,8 @@ def test_a_server_that_is_not_there_is_unavailable(facade: Any, token: str) -> N
             client.claim(HOLDER, WANT)
 
 
-def test_a_server_that_never_answers_is_unavailable(silent_port: int, token: str) -> None:
+@pytest.mark.timeout(10)
+def test_a_server_that_never_answers_is_unavailable_after_the_timeout(silent_port: int, token: str) -> None:
     client = PollClient(f"http://127.0.0.1:{silent_port}", token, timeout=(1, 0.1))
 
     with pytest.raises(errors.Unavailable, match="timed out"):

@@ -1,0 +1,222 @@
+"""The conformance suite of the five verbs: the SQL store and the HTTP client must behave alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from werkzeug.serving import make_server
+
+from api import create_app
+from gifty_compute.core import Core
+from gifty_compute.errors import InvalidResult, LeaseLost, TaskFinished, Unauthorized
+from gifty_compute.perform import TaskSource
+from gifty_compute.poll.client import PollClient
+from gifty_compute.queue.store import Origin
+from gifty_compute.wire.task import Held, Holder, SubmitRequest, Task, Want
+
+# Over HTTP the facade fills in the credential from the token, which goes by this name.
+ALICE = Holder(worker_id="alice", session="1", credential="shared")
+BOB = Holder(worker_id="bob", session="1", credential="shared")
+MODEL = "multilingual-e5-small"
+
+
+@pytest.fixture
+def facade_url(core: Core) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, create_app(core), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture(params=["sql", "http"])
+def source(request: pytest.FixtureRequest, core: Core) -> TaskSource:
+    if request.param == "sql":
+        return core.store
+    return PollClient(request.getfixturevalue("facade_url"), "internal-token")
+
+
+@pytest.fixture
+def submit(core: Core) -> Callable[..., Task]:
+    def submit(text: str = "чайник", max_attempts: int = 5) -> Task:
+        request = SubmitRequest(task_type="embedding", payload={"texts": [text]}, max_attempts=max_attempts)
+        return core.store.submit(request, Origin(client="shop"))[0]
+
+    return submit
+
+
+def want(limit: int = 10, **fields: object) -> Want:
+    return Want.model_validate({"models": (MODEL,), "limit": limit, "claim_id": uuid4(), **fields})
+
+
+def vectors(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(1, 384)).astype(np.float32)
+
+
+def held(*tasks: Task) -> list[Held]:
+    return [Held(id=task.id, attempt=task.attempt) for task in tasks]
+
+
+def expire(core: Core, task: Task) -> None:
+    with core.database.connection() as connection:
+        connection.execute(
+            text("UPDATE compute_tasks SET lease_expires_at = now() - interval '1 s' WHERE id = :id"),
+            {"id": str(task.id)},
+        )
+    core.database.rows("sweep", limit=10)
+
+
+def test_claim_takes_what_was_submitted_with_its_payload(
+    source: TaskSource, submit: Callable[..., Task]
+) -> None:
+    submitted = submit("самовар")
+
+    claimed = source.claim(ALICE, want())
+
+    (task,) = claimed.tasks
+    assert (task.id, task.status, task.attempt) == (submitted.id, "processing", 1)
+    assert task.payload["texts"] == ["самовар"]
+    assert (task.model, task.space) == (MODEL, "multilingual-e5-small-q4")
+    assert claimed.lease_seconds == 90
+    assert source.claim(BOB, want()).tasks == ()
+
+
+def test_claim_respects_limit_ids_and_lease(source: TaskSource, submit: Callable[..., Task]) -> None:
+    ids = [submit(str(n)).id for n in range(4)]
+
+    two = source.claim(ALICE, want(2))
+    named = source.claim(ALICE, want(ids=(ids[3],), lease_seconds=45))
+
+    assert [task.id for task in two.tasks] == ids[:2]
+    assert [task.id for task in named.tasks] == ids[3:]
+    assert named.lease_seconds == 45
+
+
+def test_a_repeated_claim_gets_the_same_tasks(source: TaskSource, submit: Callable[..., Task]) -> None:
+    for n in range(4):
+        submit(str(n))
+    asked = want(2)
+
+    first, again = source.claim(ALICE, asked), source.claim(ALICE, asked)
+
+    assert [task.id for task in again.tasks] == [task.id for task in first.tasks]
+
+
+def test_complete_stores_the_vectors(source: TaskSource, core: Core, submit: Callable[..., Task]) -> None:
+    submit()
+    (task,) = source.claim(ALICE, want()).tasks
+
+    ended = source.complete(ALICE, task, {"embeddings": vectors(), "model": MODEL})
+
+    assert ended.status == "completed"
+    stored = core.store.get(task.id)
+    assert stored.result is not None
+    np.testing.assert_array_equal(stored.result["embeddings"], vectors())
+    assert stored.worker_id == "alice"
+
+
+def test_complete_twice_is_one_effect_and_another_outcome_is_refused(
+    source: TaskSource, submit: Callable[..., Task]
+) -> None:
+    submit()
+    (task,) = source.claim(ALICE, want()).tasks
+    first = source.complete(ALICE, task, {"embeddings": vectors()})
+
+    again = source.complete(ALICE, task, {"embeddings": vectors()})
+
+    assert again.completed_at == first.completed_at
+    with pytest.raises(TaskFinished):
+        source.complete(ALICE, task, {"embeddings": vectors(1)})
+    with pytest.raises(TaskFinished):
+        source.fail(ALICE, task, "late")
+
+
+def test_an_invalid_result_is_refused_and_the_lease_is_kept(
+    source: TaskSource, submit: Callable[..., Task]
+) -> None:
+    submit()
+    (task,) = source.claim(ALICE, want()).tasks
+
+    with pytest.raises(InvalidResult):
+        source.complete(ALICE, task, {"embeddings": np.zeros((1, 384), dtype=np.float32)})
+
+    extension = source.extend(ALICE, held(task))
+    assert (extension.lost, extension.cancelled) == ((), ())
+
+
+def test_fail_counts_and_the_last_failure_ends_the_task(
+    source: TaskSource, submit: Callable[..., Task]
+) -> None:
+    submit("1")
+    submit("2", max_attempts=1)
+    first, second = source.claim(ALICE, want()).tasks
+
+    again, ended = source.fail(ALICE, first, "oom"), source.fail(ALICE, second, "oom")
+
+    assert (again.status, again.failures, again.error) == ("pending", 1, "oom")
+    assert (ended.status, ended.failures) == ("failed", 1)
+
+
+def test_a_failure_for_good_ends_the_task(source: TaskSource, submit: Callable[..., Task]) -> None:
+    submit()
+    (task,) = source.claim(ALICE, want()).tasks
+
+    assert source.fail(ALICE, task, "unreadable", retryable=False).status == "failed"
+
+
+def test_release_gives_back_unharmed(source: TaskSource, submit: Callable[..., Task]) -> None:
+    submit()
+    (task,) = source.claim(ALICE, want()).tasks
+
+    given = source.release(ALICE, held(task))
+
+    assert given == [task.id]
+    (again,) = source.claim(BOB, want()).tasks
+    assert (again.id, again.attempt, again.failures) == (task.id, 2, 0)
+    assert source.release(ALICE, held(task)) == []
+
+
+def test_a_holder_whose_lease_ran_out_has_lost_it_but_not_its_result(
+    source: TaskSource, core: Core, submit: Callable[..., Task]
+) -> None:
+    submit()
+    (late,) = source.claim(ALICE, want()).tasks
+    expire(core, late)
+    (present,) = source.claim(BOB, want()).tasks
+
+    assert source.extend(ALICE, held(late)).lost == (late.id,)
+    with pytest.raises(LeaseLost):
+        source.fail(ALICE, late, "slow")
+    assert source.complete(ALICE, late, {"embeddings": vectors()}).status == "completed"
+    assert source.extend(BOB, held(present)).lost == (present.id,)
+    assert present.attempt == 2
+
+
+def test_extend_renews_by_the_leases_own_length(
+    source: TaskSource, core: Core, submit: Callable[..., Task]
+) -> None:
+    submit()
+    (task,) = source.claim(ALICE, want(lease_seconds=30)).tasks
+    with core.database.connection() as connection:
+        connection.execute(text("UPDATE compute_tasks SET lease_expires_at = now() + interval '1 s'"))
+
+    source.extend(ALICE, held(task))
+
+    with core.database.connection() as connection:
+        left = connection.execute(
+            text("SELECT extract(epoch FROM lease_expires_at - now())::float FROM compute_tasks")
+        ).scalar()
+    assert left is not None
+    assert 20 < left <= 30
+
+
+def test_http_refuses_a_wrong_token(facade_url: str) -> None:
+    with pytest.raises(Unauthorized):
+        PollClient(facade_url, "wrong").claim(ALICE, want())
