@@ -14,8 +14,9 @@ def test_the_official_client_gets_embeddings(tmp_path_factory: pytest.TempPathFa
     with service(tmp_path_factory.mktemp("up"), "--poll-workers", "0", "--celery-workers", "0") as up:
         client = OpenAI(base_url=up.run["api_url"] + "/v1", api_key=up.run["api_token"], max_retries=0)
 
-        answer = client.embeddings.create(model="default", input=["удочка", "рыбалка", "чайник"])
-        floats = client.embeddings.create(model="default", input="удочка", encoding_format="float")
+        texts = ["Спиннинг для ловли щуки", "Удочка и снасти для рыбалки", "Рецепт борща со сметаной"]
+        answer = client.embeddings.create(model="default", input=texts)
+        floats = client.embeddings.create(model="default", input=texts[0], encoding_format="float")
         with pytest.raises(openai.UnprocessableEntityError) as refused:
             client.embeddings.create(model="nonesuch", input="удочка")
         with pytest.raises(openai.AuthenticationError):
