@@ -15,6 +15,12 @@ broker_transport_options = {
     "socket_keepalive": True,
     "health_check_interval": 25,
     "visibility_timeout": 3600,
+    # A publisher tries twice at once, not for the whole of broker_connection_timeout; consumers reconnect by
+    # rules of their own.
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
 }
 
 # Messages are JSON and carry ids only: Flower shows arguments.

@@ -35,7 +35,7 @@ class ClaimQuery(Query):
     task_type: list[str] = Field(default=[], max_length=20)
     limit: int = Field(default=10, ge=1, le=100)
     model: list[str] = Field(default=[], max_length=20)
-    lease: int | None = Field(default=None, ge=1, le=900)
+    lease: int | None = Field(default=None, ge=30, le=900)
     claim_id: UUID | None = None
     session: str = Field(default="", max_length=200)
     id: list[UUID] = Field(default=[], max_length=100)

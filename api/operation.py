@@ -54,6 +54,8 @@ def operation(
     def decorate(view: View) -> View:
         @functools.wraps(view)
         def enter(**path: str) -> Response:
+            clock = core().clock
+            began = clock.monotonic()
             if scope is not None:
                 guard: Guard = current_app.extensions["guard"]
                 g.caller = guard.name(scope, request.headers)
@@ -62,7 +64,9 @@ def operation(
                 parsed["query"] = _read_query(query)
             if body is not None:
                 parsed["body"] = parse(body, _read_json())
-            return view(**path, **parsed)
+            answer = view(**path, **parsed)
+            answer.headers["Server-Timing"] = f"app;dur={(clock.monotonic() - began) * 1000:.1f}"
+            return answer
 
         operations[enter] = Operation(scope, body, query, answers, errors, headers)
         return enter

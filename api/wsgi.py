@@ -10,6 +10,9 @@ from gifty_compute.logging import configure_logging
 from gifty_compute.settings import read_settings
 
 configure_logging()
-core = build(read_settings(), Celery("gifty-compute", config_source="celeryconfig", set_as_current=False))
+celery = Celery("gifty-compute", config_source="celeryconfig", set_as_current=False)
+# Callers wait while their task is announced: a broker that hangs is given a second, not a worker's patience.
+celery.conf.broker_transport_options = {**celery.conf.broker_transport_options, "socket_timeout": 1}
+core = build(read_settings(), celery)
 core.maintainer.start()
 app = create_app(core)

@@ -43,7 +43,8 @@ class Logic:
         for kind in KINDS:
             name = self._default_model(kind)
             if name not in self._names or kind not in self._sections[self._names[name]].kinds:
-                key = "llm.model_embedding" if kind == "embedding" else f"{kind}.model"
+                by_llm = kind == "embedding" and self.file.embedding.model is None
+                key = "llm.model_embedding" if by_llm else f"{kind}.model"
                 known = ", ".join(sorted(n for n, s in self._sections.items() if kind in s.kinds))
                 raise InvalidConfig(f"{key}: {name!r} is not a model for {kind}; known: {known}")
 

@@ -19,7 +19,7 @@ def parse_logic(text: str, *, name: str = "logic.yaml") -> Logic:
     """The file's text as Logic. Raises InvalidConfig with the file, the key and the reason."""
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
         raise InvalidConfig(f"{name}: not YAML: {error}") from error
     if not isinstance(raw, dict | None):
         raise InvalidConfig(f"{name}: must hold keys and values, not a {type(raw).__name__}")

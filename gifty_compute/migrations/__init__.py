@@ -28,6 +28,8 @@ def _run(engine: Engine, step: Callable[[Config], None]) -> None:
     config = Config()
     config.set_main_option("script_location", "gifty_compute:migrations")
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        # An index on a large table takes its time; the queries' own limits are not meant for it.
+        connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('gifty-compute migrate'))"))
         config.attributes["connection"] = connection
         step(config)

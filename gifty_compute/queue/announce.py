@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
+from redis.exceptions import RedisError
 
 from gifty_compute.clock import Clock
 from gifty_compute.wire.task import Task
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 _ROWS_A_MESSAGE = 20
 _MOST_OUTSTANDING = 16
 # After a broker failed, submits do not wait for it again for so long; catch_up makes good for them.
-_QUIET_SECONDS = 2.0
+_QUIET_SECONDS = 5.0
 
 
 def queue_name(task_type: str, model: str) -> str:
@@ -104,7 +105,7 @@ class Announcer:
                 return False
         try:
             action()
-        except (OperationalError, OSError) as error:
+        except (OperationalError, RedisError, OSError) as error:
             log.warning("broker not reached (%s); maintain will announce", type(error).__name__)
             with self._guard:
                 self._quiet_until = self._clock.monotonic() + _QUIET_SECONDS

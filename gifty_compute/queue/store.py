@@ -35,6 +35,8 @@ from gifty_compute.wire.task import (
 __all__ = ["RETRY_BACKOFF", "Origin", "TaskStore"]
 
 RETRY_BACKOFF = Backoff(base=2.0, cap=600.0)
+# About 20 MB of JSON; a hundred tasks of 2,048 vectors would be gigabytes.
+_MOST_NUMBERS_A_PAGE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,13 @@ class TaskStore:
     ) -> tuple[list[Task], int | None]:
         """A page of tasks, newest first, and where the next one begins (None at the end)."""
         batch = str(batch_id) if batch_id else None
-        rows = self._db.rows(
-            "list", status=status, task_type=task_type, batch_id=batch, before=before, limit=limit + 1
+        filters = {"status": status, "task_type": task_type, "batch_id": batch}
+        rows = self._db.rows("list", **filters, before=before, limit=limit, most_numbers=_MOST_NUMBERS_A_PAGE)
+        last = rows[-1]["seq"] if rows else None
+        more = last is not None and self._db.row(
+            "list", **filters, before=last, limit=1, most_numbers=_MOST_NUMBERS_A_PAGE
         )
-        more = len(rows) > limit
-        return [task_of(row) for row in rows[:limit]], rows[limit - 1]["seq"] if more else None
+        return [task_of(row) for row in rows], last if more else None
 
     def ended(self, ids: list[UUID]) -> set[UUID]:
         """Which of these tasks have come to an end."""

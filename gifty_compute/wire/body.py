@@ -20,7 +20,7 @@ _M = TypeVar("_M", bound=BaseModel)
 class Body(BaseModel):
     """A JSON object that a caller sends."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 class Deliverable(Body):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gifty_compute.errors import InvalidResult
@@ -17,25 +17,26 @@ __all__ = ["EmbeddingPayload", "EmbeddingRequest", "InputType", "check_embedding
 InputType = Literal["query", "passage"]
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+# A list in any case: a union would name no field of the caller's in its errors.
+_Texts = Annotated[list[Text], BeforeValidator(_listed, json_schema_input_type=Text | list[Text])]
+
+
 class EmbeddingRequest(Deliverable):
     """OpenAI's body for /v1/embeddings, and Gifty's fields beside it."""
 
-    input: Text | list[Text] = Field(description="One text, or 1 to 2048 of them.")
+    input: _Texts = Field(min_length=1, max_length=2048, description="One text, or 1 to 2048 of them.")
     model: CleanText | None = None
     encoding_format: Literal["float", "base64"] = "float"
     input_type: InputType | None = None
     user: CleanText | None = Field(default=None, description="Accepted for OpenAI's clients; not used.")
 
-    @model_validator(mode="after")
-    def _input_is_counted(self) -> EmbeddingRequest:
-        if isinstance(self.input, list) and not 1 <= len(self.input) <= 2048:
-            raise PydanticCustomError("count", "input holds 1 to 2048 texts", {"param": "input"})
-        return self
-
     def payload(self) -> dict[str, Any]:
         """The same work as a task's payload."""
-        texts = [self.input] if isinstance(self.input, str) else self.input
-        fields = {"texts": texts, "model": self.model, "input_type": self.input_type}
+        fields = {"texts": self.input, "model": self.model, "input_type": self.input_type}
         return {name: value for name, value in fields.items() if value is not None}
 
 

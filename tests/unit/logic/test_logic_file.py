@@ -1,0 +1,206 @@
+"""logic.yaml as Gifty writes it, and every way to write it wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gifty_compute.errors import InvalidConfig
+from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic, read_logic
+
+ROOT = Path(__file__).parents[3]
+GIFTY = ROOT / "tests" / "fixtures" / "logic" / "gifty.yaml"
+EXAMPLE = ROOT / "tests" / "fixtures" / "logic" / "example.yaml"
+
+
+def test_the_three_lines_of_giftys_documentation_are_a_complete_file() -> None:
+    logic = read_logic(EXAMPLE)
+
+    assert logic.file.llm.default_provider == "anthropic"
+    assert logic.route("embedding") == ("runpod",)
+    assert logic.model("embedding", None).name == "bge-m3"
+
+
+def test_the_three_lines_say_what_is_the_default_anyway() -> None:
+    assert read_logic(EXAMPLE).file == DEFAULT_LOGIC.file
+
+
+def test_giftys_own_file_is_read_as_it_is() -> None:
+    logic = read_logic(GIFTY)
+
+    assert logic.file.llm.default_provider == "anthropic"
+    assert logic.file.llm.model_fast == "claude-3-haiku-20240307"
+    assert logic.file.llm.model_smart == "claude-3-5-sonnet-20240620"
+    assert logic.file.llm.model_embedding == "bge-m3"
+    assert logic.file.llm.embedding_provider == "intelligence_api"
+    assert logic.file.features.use_runpod_for_high_priority is True
+    assert logic.file.features.enable_external_workers is True
+    assert logic.route("embedding") == ("intelligence_api",)
+
+
+def test_giftys_recommendation_section_is_carried_through() -> None:
+    logic = read_logic(GIFTY)
+
+    assert logic.file.recommendation == {
+        "budget_margin_fraction": 0.1,
+        "items_per_query": 4,
+        "max_queries_for_preview": 3,
+        "rerank_candidate_limit": 15,
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"weights": {"new": [0.1, {"deep": [None, True, "да"]}]}, "llm": {"unknown": 1}},
+        ["a list", {"of": "things"}],
+        "one word",
+        17,
+        None,
+    ],
+)
+def test_recommendation_may_hold_anything_and_comes_out_untouched(content: Any) -> None:
+    text = yaml.safe_dump({"recommendation": content}, allow_unicode=True)
+
+    assert parse_logic(text).file.recommendation == content
+
+
+def test_the_files_of_the_checkout_are_valid() -> None:
+    production = read_logic(ROOT / "configs" / "logic.yaml")
+    local = read_logic(ROOT / "configs" / "logic.local.yaml")
+
+    assert production.route("embedding") == ("runpod",)
+    assert {local.route(kind) for kind in ("embedding", "rerank", "classify")} == {("local",)}
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n", "---\n", "null"])
+def test_an_empty_file_means_every_default(text: str) -> None:
+    assert parse_logic(text).file == DEFAULT_LOGIC.file
+
+
+def test_the_version_tells_two_texts_apart_and_one_text_always_alike() -> None:
+    one, again, other = parse_logic("llm: {}"), parse_logic("llm: {}"), parse_logic("llm: {}\n")
+
+    assert one.version == again.version != other.version
+
+
+EMBEDDER = "models: {m: {kinds: [embedding], engine: torch%s}}"
+
+BAD: dict[str, tuple[str, str, str]] = {
+    # what is wrong: text, the key that the message names, the reason
+    "an unknown section": ("llms: {}", "llms", "not permitted"),
+    "an unknown key": ("llm: {model_fst: x}", "llm.model_fst", "not permitted"),
+    "an unknown switch": ("features: {use_kaggle: true}", "features.use_kaggle", "not permitted"),
+    "a list for a section": ("llm: [anthropic]", "llm", "valid dictionary"),
+    "a word for a section": ("features: all", "features", "valid dictionary"),
+    "a number for a name": ("llm: {model_fast: 5}", "llm.model_fast", "valid string"),
+    "null for a provider": ("llm: {embedding_provider: }", "llm.embedding_provider", "'runpod'"),
+    "a word for a switch": (
+        "features: {enable_external_workers: perhaps}",
+        "features.enable_external_workers",
+        "valid boolean",
+    ),
+    "a word for a number": ("leases: {seconds: long}", "leases.seconds", "valid number"),
+    "a lease of no length": ("leases: {seconds: 0}", "leases.seconds", "greater than 0"),
+    "NaN for a lease": ("leases: {seconds: .nan}", "leases.seconds", "less than or equal to 900"),
+    "a confidence over one": ("classify: {min_confidence: 1.5}", "classify.min_confidence", "less than"),
+    "an unknown provider": (
+        "llm: {embedding_provider: openai}",
+        "llm.embedding_provider",
+        "'intelligence_api'",
+    ),
+    "an unknown default provider": ("llm: {default_provider: gpt}", "llm.default_provider", "'anthropic'"),
+    "an unknown provider in a route": ("rerank: {providers: [cohere]}", "rerank.providers.0", "'local'"),
+    "an unknown embedding model": (
+        "llm: {model_embedding: ada}",
+        "llm.model_embedding",
+        "'ada' is not a model",
+    ),
+    "an embedding model that embeds nothing": (
+        "llm: {model_embedding: bge-reranker-v2-m3}",
+        "llm.model_embedding",
+        "'bge-reranker-v2-m3' is not a model for embedding; known: bge-m3, multilingual-e5-small",
+    ),
+    "the same in the embedding section": (
+        "embedding: {model: ada}",
+        "embedding.model",
+        "'ada' is not a model",
+    ),
+    "a rerank model that cannot rerank": (
+        "rerank: {model: bge-m3}",
+        "rerank.model",
+        "not a model for rerank",
+    ),
+    "an unknown classify model": ("classify: {model: x}", "classify.model", "not a model for classify"),
+    "an embedding model without space": (EMBEDDER % "", "models.m.space", "needs a space"),
+    "a space that is not known": (EMBEDDER % ", space: moon", "models.m.space", "'moon' is not among"),
+    "an unknown engine": ("models: {m: {kinds: [rerank], engine: onnx}}", "models.m.engine", "'torch'"),
+    "a model that does nothing": ("models: {m: {kinds: [], engine: torch}}", "models.m.kinds", "at least 1"),
+    "a space without dimension": (
+        "spaces: {s: {revision: r, pooling: cls, normalized: true, quantization: none}}",
+        "spaces.s.dim",
+        "required",
+    ),
+    "a category without name": (
+        "classify: {internal_categories: [{id: 1}]}",
+        "classify.internal_categories.0.name",
+        "required",
+    ),
+    "not YAML": ("llm: {model_fast: x", "not YAML", "line 1"),
+    "a tab for spaces": ("llm:\n\tmodel_fast: x", "not YAML", "line 2"),
+    "an object of Python": ("!!python/object/apply:os.system [ls]", "not YAML", "python/object"),
+    "a date that is none": ("recommendation: 2026-13-45", "not YAML", "month"),
+    "NUL": ("llm: \x00", "not YAML", "unacceptable character"),
+    "a list": ("- llm", "must hold keys and values", "list"),
+    "a word": ("anthropic", "must hold keys and values", "str"),
+    "a number for a key": ("5: x", "5", "Keys should be strings"),
+}
+
+
+@pytest.mark.parametrize("wrong", BAD)
+def test_a_bad_file_is_refused_with_its_name_the_key_and_the_reason(tmp_path: Path, wrong: str) -> None:
+    text, key, reason = BAD[wrong]
+    path = tmp_path / "my-logic.yaml"
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(InvalidConfig) as caught:
+        read_logic(path)
+
+    assert caught.value.message.startswith(f"{path}: {key}")
+    assert reason in caught.value.message
+
+
+def test_every_wrong_key_of_a_file_is_named_at_once() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        parse_logic("llm: {a: 1}\nfeatures: {b: 2}")
+
+    assert "llm.a: " in caught.value.message
+    assert "features.b: " in caught.value.message
+
+
+def test_a_missing_file_says_which_variable_names_another(tmp_path: Path) -> None:
+    path = tmp_path / "absent.yaml"
+
+    with pytest.raises(InvalidConfig, match="LOGIC_CONFIG_PATH") as caught:
+        read_logic(path)
+
+    assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\xff\xfe", "llm: {}".encode("utf-16")])
+def test_a_binary_file_is_refused_as_unreadable(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "logic.yaml"
+    path.write_bytes(content)
+
+    with pytest.raises(InvalidConfig, match="cannot be read") as caught:
+        read_logic(path)
+
+    assert str(path) in caught.value.message
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="cannot be read"):
+        read_logic(tmp_path)
