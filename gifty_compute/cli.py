@@ -15,6 +15,7 @@ from gifty_compute.migrations import migrate as migrate_schema
 from gifty_compute.queue.database import connect
 from gifty_compute.stack.options import Options, default_data_dir
 from gifty_compute.stack.up import up as run_up
+from gifty_compute.version import VERSION
 
 __all__ = ["main"]
 
@@ -30,7 +31,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="gifty-compute")
+@click.version_option(VERSION, prog_name="gifty-compute")
 def main() -> None:
     """One door to Gifty's compute."""
 

@@ -162,6 +162,10 @@ class NoRoute(GiftyComputeError):
     code = "no_route"
     retryable = True
 
+    def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or type(self).code
+
 
 class DeadlineExceeded(GiftyComputeError):
     """The deadline passed before an answer was there."""

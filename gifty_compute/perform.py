@@ -118,7 +118,8 @@ def perform(source: TaskSource, holder: Holder, want: Want, performer: Performer
         for position, task in enumerate(claimed.tasks):
             if tools.stop.is_set():
                 rest = claimed.tasks[position:]
-                return verdict + _give_back(source, holder, [t for t in rest if not heartbeat.gone(t.id)])
+                ours = [one for one in rest if not heartbeat.gone(one.id)]
+                return verdict + Verdict(lost=len(rest) - len(ours)) + _give_back(source, holder, ours)
             if heartbeat.gone(task.id):
                 verdict += Verdict(lost=1)
                 continue
@@ -148,7 +149,9 @@ def _one(source: TaskSource, holder: Holder, task: Task, performer: Performer, t
 def _report_failure(
     source: TaskSource, holder: Holder, task: Task, error: Exception, tools: Tools
 ) -> Verdict:
-    message = f"{type(error).__name__}: {error}"[:2000]
+    said = f"{type(error).__name__}: {error}"[:2000]
+    # No store takes NUL or a lone surrogate, and the failure must be reported whatever it says.
+    message = said.replace("\x00", "?").encode(errors="replace").decode()
     try:
         _insist(lambda: source.fail(holder, task, message), tools)
     except GiftyComputeError as unreported:

@@ -25,7 +25,9 @@ Tokens = Annotated[tuple[tuple[str, SecretStr], ...], NoDecode]
 class BrokerSettings(BaseSettings):
     """What Flower and beat need: where the broker is, and nothing of the database."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     redis_url: SecretStr = Field(description="Redis or Valkey, e.g. redis://:password@host:6379/0")
 
@@ -33,7 +35,9 @@ class BrokerSettings(BaseSettings):
 class LogicSettings(BaseSettings):
     """Where logic.yaml is."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     logic_config_path: Path = Path("configs/logic.yaml")
 

@@ -63,7 +63,7 @@ class Postgres:
         programs: PostgresPrograms | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._log_path = log_path or data_dir / "postgres.log"
         self._hold = hold
         self._programs = programs or find_postgres()
@@ -83,7 +83,7 @@ class Postgres:
     def child(self) -> Child:
         """The server's process; known once prepared."""
         if self._child is None:
-            raise EmbeddedError(f"PostgreSQL in {self._data_dir} was not prepared")
+            raise EmbeddedError(f"PostgreSQL in {self.data_dir} was not prepared")
         return self._child
 
     def start(self) -> None:
@@ -100,12 +100,12 @@ class Postgres:
         """End the server cleanly (sessions are cut, a checkpoint is written)."""
         if self._child is not None:
             self._child.stop()
-        remove_socket_directory(self._sockets_record)
+            remove_socket_directory(self._sockets_record)
 
     def prepare(self) -> None:
         """Do all that comes before the server's process: afterwards `child` can be started."""
-        make_private_directory(self._data_dir)
-        self._password = read_or_make_secret(self._data_dir / "password")
+        make_private_directory(self.data_dir)
+        self._password = read_or_make_secret(self.data_dir / "password")
         guise = find_guise()
         if not self._cluster.exists():
             self._init_cluster(guise)
@@ -117,7 +117,7 @@ class Postgres:
             "postgres",
             [*guise.prefix, str(self._programs.postgres), "-D", str(self._cluster), *self._flags()],
             env=_environment(),
-            cwd=self._data_dir,
+            cwd=self.data_dir,
             log_path=self._log_path,
             # "Fast": SIGTERM would wait for every session to leave by itself.
             stop_signal=signal.SIGINT,
@@ -148,7 +148,7 @@ class Postgres:
 
     def _url(self, database: str) -> str:
         if self._sockets is None:
-            raise EmbeddedError(f"PostgreSQL in {self._data_dir} was not prepared")
+            raise EmbeddedError(f"PostgreSQL in {self.data_dir} was not prepared")
         host = quote(str(self._sockets), safe="")
         return f"postgresql://{_USER}:{self._password}@/{database}?host={host}"
 
@@ -162,7 +162,7 @@ class Postgres:
 
         A crash in the middle leaves a directory that the next start throws away.
         """
-        unfinished = self._data_dir / "cluster.new"
+        unfinished = self.data_dir / "cluster.new"
         if unfinished.exists():
             shutil.rmtree(unfinished)
         unfinished.mkdir(mode=0o700)
@@ -171,7 +171,7 @@ class Postgres:
             [*guise.prefix, str(self._programs.initdb), *self._initdb_flags(unfinished)],
             capture_output=True,
             check=False,
-            cwd=self._data_dir,
+            cwd=self.data_dir,
             env=_environment(),
             timeout=_INITDB_LIMIT,
         )
@@ -179,11 +179,11 @@ class Postgres:
             said = run.stderr.decode(errors="replace").strip()
             raise EmbeddedError(f"initdb in {unfinished} ended with {run.returncode}: {said}")
         unfinished.rename(self._cluster)
-        sync_directory(self._data_dir)
+        sync_directory(self.data_dir)
 
     def _initdb_flags(self, directory: Path) -> list[str]:
         flags = ["-D", str(directory), f"--username={_USER}", "--auth=scram-sha-256"]
-        flags += [f"--pwfile={self._data_dir / 'password'}", "--encoding=UTF8", "--locale=C"]
+        flags += [f"--pwfile={self.data_dir / 'password'}", "--encoding=UTF8", "--locale=C"]
         if self._programs.major >= 17:
             # Sorts by code point like C, but knows upper and lower case of every script,
             # and depends on no locale of the machine.

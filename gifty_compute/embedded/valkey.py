@@ -53,7 +53,7 @@ class Valkey:
         program: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._log_path = log_path or data_dir / "valkey.log"
         self._hold = hold
         self._program = program or find_valkey()
@@ -67,14 +67,14 @@ class Valkey:
     def url(self) -> str:
         """For redis-py; known once prepared."""
         if self._socket is None:
-            raise EmbeddedError(f"Valkey in {self._data_dir} was not prepared")
+            raise EmbeddedError(f"Valkey in {self.data_dir} was not prepared")
         return f"unix://:{self._password}@{quote(str(self._socket))}?db=0"
 
     @property
     def child(self) -> Child:
         """The server's process; known once prepared."""
         if self._child is None:
-            raise EmbeddedError(f"Valkey in {self._data_dir} was not prepared")
+            raise EmbeddedError(f"Valkey in {self.data_dir} was not prepared")
         return self._child
 
     def start(self) -> None:
@@ -91,21 +91,21 @@ class Valkey:
         """End the server, and with it all that it knew."""
         if self._child is not None:
             self._child.stop()
-        remove_socket_directory(self._sockets_record)
+            remove_socket_directory(self._sockets_record)
 
     def prepare(self) -> None:
         """Do all that comes before the server's process: afterwards `child` can be started."""
-        make_private_directory(self._data_dir)
-        self._password = read_or_make_secret(self._data_dir / "password")
+        make_private_directory(self.data_dir)
+        self._password = read_or_make_secret(self.data_dir / "password")
         self._socket = make_socket_directory(self._sockets_record) / "valkey.sock"
-        config = self._data_dir / "valkey.conf"
+        config = self.data_dir / "valkey.conf"
         # In a file: a command line is there for every user of the machine to read.
         write_private(config, _CONFIG.format(socket=self._socket, password=self._password))
         self._child = Child(
             "valkey",
             [str(self._program), str(config)],
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-            cwd=self._data_dir,
+            cwd=self.data_dir,
             log_path=self._log_path,
             hold=self._hold,
         )

@@ -27,6 +27,7 @@ from gifty_compute.logic.source import DEFAULT_LOGIC
 from gifty_compute.perform import Performer, Tools
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.loop import PollLoop
+from gifty_compute.version import VERSION
 from gifty_compute.wire.kinds import KINDS
 from gifty_compute.wire.task import Holder, Task, Want
 
@@ -62,7 +63,7 @@ _TRIES = 16
 @click.option(
     "--limit", type=click.IntRange(1, 100), default=16, show_default=True, help="Tasks in one claim, at most."
 )
-@click.version_option(package_name="gifty-compute", prog_name="gifty-worker")
+@click.version_option(VERSION, prog_name="gifty-worker")
 def main(api: str, token: str, worker_id: str | None, models: tuple[str, ...], limit: int) -> None:
     """Does Gifty's tasks on this machine, claimed over HTTP; needs neither PostgreSQL nor Redis.
 

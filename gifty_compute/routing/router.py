@@ -53,7 +53,7 @@ class Router:
             message = f"{kind} with {model.name!r} is routed to {named}, which this service cannot ask for it"
             raise InvalidRequest(message, param="model", code="not_served")
         expected = logic.expected(kind, model.name)
-        failures: list[str] = []
+        failures: list[tuple[str, str]] = []
         for attempts, provider in enumerate(able, start=1):
             if deadline.expired:
                 break
@@ -65,7 +65,8 @@ class Router:
                 raise
             except GiftyComputeError as error:
                 log.warning("provider %s failed: %s", provider.name, error.code)
-                failures.append(f"{provider.name}: {error.code}")
+                failures.append((provider.name, error.code))
         if deadline.expired:
             raise DeadlineExceeded
-        raise NoRoute("every provider failed: " + "; ".join(failures))
+        told = "; ".join(f"{name}: {code}" for name, code in failures)
+        raise NoRoute(f"every provider failed: {told}", code=failures[-1][1])

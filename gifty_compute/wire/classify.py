@@ -59,7 +59,9 @@ def check_classify(payload: dict[str, Any], raw: dict[str, Any], expected: Expec
         "model": expected.model,
     }
     if raw.get("kind") is not None:
-        result["kind"] = str(raw["kind"])[:40]
+        if raw["kind"] not in ("cross-encoder", "bi-encoder"):
+            raise InvalidResult("kind is cross-encoder or bi-encoder", param="kind")
+        result["kind"] = raw["kind"]
     return result
 
 

@@ -66,9 +66,9 @@ def check_embedding(payload: dict[str, Any], raw: dict[str, Any], expected: Expe
 
     expected.refuse_strangers(raw, {"embeddings", "ids", "model", "space", "dim", "usage"})
     embeddings = vectors.decode(raw.get("embeddings"))
-    for field, own in (("model", expected.model), ("space", expected.space)):
-        if raw.get(field) not in (None, own) and not (field == "model" and raw[field] in expected.aliases):
-            raise InvalidResult(f"{field} is not the task's {field} {own}", param=field)
+    expected.refuse_other_model(raw)
+    if raw.get("space") not in (None, expected.space):
+        raise InvalidResult(f"space is not the task's space {expected.space}", param="space")
     if raw.get("dim") not in (None, embeddings.shape[1]):
         raise InvalidResult(f"dim does not fit vectors of {embeddings.shape[1]}", param="dim")
     vectors.check(embeddings, rows=len(payload["texts"]), dim=expected.dim)

@@ -28,6 +28,6 @@ class Expected:
 
     def refuse_other_model(self, raw: dict[str, Any]) -> None:
         """Raises InvalidResult when the result names a model that is not the task's."""
-        named = raw.get("model")
-        if named is not None and named != self.model and named not in self.aliases:
+        # A tuple, not a set: what a worker names may be unhashable.
+        if raw.get("model") not in (None, self.model, *self.aliases):
             raise InvalidResult(f"model is not the task's model {self.model}", param="model")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -56,9 +56,9 @@ def check_rerank(payload: dict[str, Any], raw: dict[str, Any], expected: Expecte
     if not isinstance(scores, list) or len(scores) != len(payload["documents"]):
         raise InvalidResult(f"scores must be {len(payload['documents'])} numbers", param="scores")
     for score in scores:
-        if type(score) not in (int, float) or not math.isfinite(score):
+        if type(score) not in (int, float) or not abs(score) <= sys.float_info.max:
             raise InvalidResult("a score is not a finite number", param="scores")
     kind = raw.get("kind", "unknown")
     if kind not in ("cross-encoder", "bi-encoder", "unknown"):
         raise InvalidResult("kind is cross-encoder or bi-encoder", param="kind")
-    return {"scores": scores, "model": expected.model, "kind": kind}
+    return {"scores": [float(score) for score in scores], "model": expected.model, "kind": kind}

@@ -44,10 +44,13 @@ def decode(value: Any) -> Vectors:
 
 
 def _from_lists(value: list[Any]) -> npt.NDArray[Any]:
+    message = "embeddings must be vectors of numbers, all of one length"
+    # Looked at before numpy does: it makes true 1.0, and one long text among numbers a table of gigabytes.
+    if not all(isinstance(row, list) and set(map(type, row)) <= {int, float} for row in value):
+        raise InvalidResult(message, param="embeddings")
     try:
         return np.array(value) if value else np.empty((0, 0), "<f4")
     except ValueError as error:
-        message = "embeddings must be vectors of numbers, all of one length"
         raise InvalidResult(message, param="embeddings") from error
 
 
@@ -57,8 +60,8 @@ def _from_binary(value: dict[str, Any]) -> npt.NDArray[Any]:
     if dtype is None or set(value) != {"dtype", "shape", "data"} or not isinstance(data, str):
         message = 'binary embeddings are {"dtype": "float32" or "float16", "shape": [n, d], "data": base64}'
         raise InvalidResult(message, param="embeddings")
-    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)):
-        raise InvalidResult("shape must be [rows, dimension]", param="embeddings.shape")
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n > 0 for n in shape)):
+        raise InvalidResult("shape must be [rows, dimension], each at least 1", param="embeddings.shape")
     try:
         raw = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:

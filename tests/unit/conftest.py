@@ -1,10 +1,14 @@
-"""A clock that the tests move by hand."""
+"""A clock that the tests move by hand, and hypothesis without a stop-watch: a busy machine is no failure."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("unit", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unit")
 
 
 class HandClock:

@@ -47,13 +47,15 @@ def fresh_cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cluster(fresh_cluster: Path, tmp_path: Path) -> Path:
-    """A test's own copy of it, below a path with spaces and Cyrillic letters."""
-    return shutil.copytree(fresh_cluster, tmp_path / "Мои данные" / "the database")
+    """A test's own copy of it."""
+    return shutil.copytree(fresh_cluster, tmp_path / "postgres")
 
 
-@pytest.fixture
-def server(cluster: Path) -> Iterator[Postgres]:
-    server = Postgres(cluster)
+@pytest.fixture(scope="module")
+def server(fresh_cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """One that runs, for tests that only look at it."""
+    directory = tmp_path_factory.mktemp("server") / "Мои данные" / "the database"
+    server = Postgres(shutil.copytree(fresh_cluster, directory))
     server.start()
     yield server
     server.stop()

@@ -83,8 +83,8 @@ def test_only_a_private_socket_leads_in(server: Postgres) -> None:
     assert len(os.fsencode(directory / ".s.PGSQL.5432.lock")) <= 107
 
 
-def test_password_is_private_and_required(server: Postgres, cluster: Path) -> None:
-    password = cluster / "password"
+def test_password_is_private_and_required(server: Postgres) -> None:
+    password = server.data_dir / "password"
 
     assert stat.S_IMODE(password.stat().st_mode) == 0o600
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
@@ -133,8 +133,8 @@ def test_pid_that_now_belongs_to_another_process_is_no_obstacle(cluster: Path, i
     server.stop()
 
 
-def test_second_server_in_one_cluster_is_refused(server: Postgres, cluster: Path) -> None:
-    second = Postgres(cluster)
+def test_second_server_in_one_cluster_is_refused(server: Postgres) -> None:
+    second = Postgres(server.data_dir)
 
     with pytest.raises(EmbeddedError, match=f"process {server.child.pid}.* already runs in"):
         second.prepare()

@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
     def _handle(self, asked: dict[str, Any]) -> None:
-        path = urlsplit(self.path).path
+        path = self.requestline.split()[1].partition("?")[0]  # self.path has two slashes made one
         if not self.facade.is_up:
             self.close_connection = True
             return

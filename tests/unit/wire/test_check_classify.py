@@ -58,8 +58,9 @@ def test_a_name_may_have_no_category() -> None:
     assert check(mapping("Чай", None))["mappings"][1]["internal_category_id"] is None
 
 
-def test_the_way_of_classifying_is_left_out_when_it_is_not_said() -> None:
-    assert "kind" not in check(mapping("Чай"))
+@pytest.mark.parametrize("raw", [{}, {"kind": None}])
+def test_the_way_of_classifying_is_left_out_when_it_is_not_said(raw: dict[str, Any]) -> None:
+    assert "kind" not in check(mapping("Чай"), **raw)
 
 
 def test_what_else_a_mapping_says_is_dropped() -> None:
@@ -86,7 +87,10 @@ def test_an_id_that_was_not_sent_is_refused(chosen: Any) -> None:
     assert refused(mapping("Чай", chosen)).message == "internal_category_id is none of those sent"
 
 
-@pytest.mark.parametrize("confidence", [-0.1, 1.1, "0.5", True, float("nan"), float("inf"), [0.5], 10**400])
+@pytest.mark.parametrize(
+    "confidence",
+    [-0.1, 1.1, "0.5", True, float("nan"), float("inf"), [0.5], pytest.param(10**400, id="10**400")],
+)
 def test_a_confidence_is_a_number_from_0_to_1(confidence: Any) -> None:
     assert refused(mapping("Чай", 1, confidence=confidence)).message == "confidence is a number from 0 to 1"
 
