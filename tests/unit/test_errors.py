@@ -49,3 +49,10 @@ def test_the_tree_in_the_modules_docstring_is_the_tree() -> None:
     drawn = {line.lstrip("│├└─ ").split()[0] for line in str(errors.__doc__).splitlines() if "──" in line}
 
     assert drawn | {"GiftyComputeError"} == set(errors.__all__)
+
+
+def test_what_is_not_said_of_an_error_has_a_default() -> None:
+    assert errors.Unavailable().retry_after == 1.0
+    assert errors.Unavailable(retry_after=7.5).retry_after == 7.5
+    assert errors.InvalidRequest(code="too_deep").code == "too_deep"
+    assert (errors.InvalidRequest().code, errors.InvalidRequest().param) == ("invalid_value", None)

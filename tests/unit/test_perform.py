@@ -79,8 +79,11 @@ class Script:
         return [call for call in self.calls if call[0] != "extend"]
 
     def wait_for_beat_with(self, *held: tuple[UUID, int]) -> None:
-        while ("extend", list(held)) not in self.calls:
+        for _ in range(100):
+            if ("extend", list(held)) in self.calls:
+                return
             self.wait_for_beats(1)
+        raise AssertionError(f"100 heartbeats, and none with {held}")
 
     def wait_for_beats(self, count: int) -> None:
         for _ in range(count):

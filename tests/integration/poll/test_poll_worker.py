@@ -47,7 +47,7 @@ class Worker:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def end(self, limit: float = 20) -> int:
+    def end(self, limit: float = 60) -> int:
         """The exit code, once the process has ended by itself."""
         code = self._process.wait(limit)
         self._reader.join(5)
@@ -132,7 +132,7 @@ def test_an_idle_worker_drains_at_once(
 
     worker.send(signal.SIGTERM)
 
-    assert worker.end(limit=5) == 0
+    assert worker.end() == 0
     assert facade.made("/release") == []
 
 
