@@ -12,7 +12,7 @@ SHELL := /bin/sh
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install run test check judges wheel lock clean FORCE
+.PHONY: help install run test check chaos judges wheel lock clean FORCE
 
 python := .venv/bin/python
 uv := $(python) -m uv
@@ -35,6 +35,9 @@ check: .venv/installed-test ## format, lint, types, import directions
 	$(python) -m ruff check .
 	$(python) -m mypy
 	$(lint_imports)
+
+chaos: .venv/installed-test ## processes and stores are killed under load: nothing is lost
+	exec $(python) -m pytest tests/chaos $(ARGS)
 
 judges: .venv/installed-judges ## other people's programs judge ours: clients, schemas, installers
 	exec $(python) -m pytest tests/judges $(ARGS)

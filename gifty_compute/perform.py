@@ -18,12 +18,14 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from gifty_compute.backoff import Backoff
-from gifty_compute.errors import Conflict, GiftyComputeError
+from gifty_compute.errors import Conflict, GiftyComputeError, Unavailable
 from gifty_compute.wire.task import Claimed, Extension, Held, Holder, Task, Want
 
 __all__ = ["Performer", "TaskSource", "Tools", "Verdict", "perform"]
 
 log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_WHILE_DRAINING = 1.0
 
 Performer = Callable[[Task], dict[str, Any]]
 """Does the work of one task and gives its raw result; raises when it cannot."""
@@ -168,10 +170,19 @@ def _insist(report: Callable[[], object], tools: Tools) -> None:
         except GiftyComputeError as error:
             if not error.retryable or attempt == tools.tries:
                 raise
-            # Not on `stop`: a worker that drains still owes its last result.
-            threading.Event().wait(tools.patience.delay(attempt, tools.rng))
+            threading.Event().wait(_pause(error, attempt, tools))
         else:
             return
+
+
+def _pause(error: GiftyComputeError, attempt: int, tools: Tools) -> float:
+    """Seconds until the next try: what the source asked for, or backoff.
+
+    A worker that drains still owes its last result, but somebody waits for its end.
+    """
+    asked = error.retry_after if isinstance(error, Unavailable) else 0.0
+    pause = max(asked, tools.patience.delay(attempt, tools.rng))
+    return min(pause, _LONGEST_PAUSE_WHILE_DRAINING) if tools.stop.is_set() else pause
 
 
 def _give_back(source: TaskSource, holder: Holder, tasks: list[Task]) -> Verdict:

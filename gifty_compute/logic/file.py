@@ -89,6 +89,7 @@ class LogicFile(Section):
     """The whole file."""
 
     recommendation: Any = Field(default=None, description="Gifty's; carried through, not read here.")
+    experiments: Any = Field(default=None, description="Gifty's; carried through, not read here.")
     llm: LlmSection = LlmSection()
     features: FeaturesSection = FeaturesSection()
     spaces: dict[Name, SpaceSection] = {}

@@ -76,7 +76,7 @@ def main(api: str, token: str, worker_id: str | None, models: tuple[str, ...], l
         raise click.UsageError(error.message) from error
     holder = Holder(worker_id=_name(worker_id), session=uuid4().hex)
     stop, shelf = threading.Event(), EngineShelf()
-    _log_as_json()
+    configure_logging()
     _drain_on_signals(stop)
     _warn_of_bare_http(api)
     loop = PollLoop(
@@ -153,19 +153,3 @@ def _drain_on_signals(stop: threading.Event) -> None:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
-
-
-def _log_as_json() -> None:
-    """Our events with their fields, through the same handler as every other logger of the process."""
-    configure_logging()
-    structlog.configure(
-        processors=[
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.add_logger_name,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )

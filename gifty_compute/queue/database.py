@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from gifty_compute.errors import StoreUnavailable
+from gifty_compute.errors import InvalidConfig, StoreUnavailable
 from gifty_compute.queue.sql import QUERIES
 
 __all__ = ["Database", "connect"]
@@ -25,8 +25,13 @@ def connect(dsn: str, *, pool_size: int = 8) -> Database:
     Every statement commits by itself: each change of state is one statement, so a transaction would only add
     round trips and hold snapshots open.
     """
+    try:
+        url = make_url(dsn).set(drivername=_DRIVER)
+    except ArgumentError as error:
+        # The value may hold a password: it is not repeated.
+        raise InvalidConfig("DATABASE_URL is not postgresql://user:password@host/name") from error
     engine = create_engine(
-        make_url(dsn).set(drivername=_DRIVER),
+        url,
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,

@@ -224,7 +224,7 @@ def test_a_result_that_comes_too_late_is_lost_and_nobodys_failure(error: Conflic
     assert [call[0] for call in source.calls] == ["complete"]
 
 
-@pytest.mark.parametrize("error", [Unavailable(), StoreUnavailable()])
+@pytest.mark.parametrize("error", [Unavailable(retry_after=0), StoreUnavailable(retry_after=0)])
 def test_a_result_is_reported_again_until_it_is_taken(error: Unavailable) -> None:
     one = task()
     source = Script(one, complete=[error, error, error])
@@ -236,7 +236,7 @@ def test_a_result_is_reported_again_until_it_is_taken(error: Unavailable) -> Non
 
 
 def test_when_patience_ends_the_task_is_left_to_its_lease() -> None:
-    source = Script(task(), complete=[Unavailable()] * 3)
+    source = Script(task(), complete=[Unavailable(retry_after=0)] * 3)
 
     verdict = perform(source, HOLDER, WANT, done, tools(tries=3))
 
@@ -245,7 +245,7 @@ def test_when_patience_ends_the_task_is_left_to_its_lease() -> None:
 
 
 def test_a_failure_is_reported_again_until_it_is_taken() -> None:
-    source = Script(task(), fail=[Unavailable(), Unavailable()])
+    source = Script(task(), fail=[Unavailable(retry_after=0), Unavailable(retry_after=0)])
 
     assert perform(source, HOLDER, WANT, raising(EngineError()), tools()) == Verdict(failed=1)
     assert len(source.calls) == 3
@@ -260,7 +260,7 @@ def test_a_failure_that_nobody_takes_is_lost(error: GiftyComputeError) -> None:
 
 def test_a_result_owed_at_a_stop_is_still_delivered() -> None:
     stop = threading.Event()
-    source = Script(task(), complete=[Unavailable(), Unavailable()])
+    source = Script(task(), complete=[Unavailable(retry_after=0), Unavailable(retry_after=0)])
 
     def performer(one: Task) -> dict[str, Any]:
         stop.set()
@@ -315,7 +315,7 @@ def test_what_could_not_be_released_counts_as_lost() -> None:
 def test_a_release_that_fails_leaves_the_tasks_to_their_leases() -> None:
     stop = threading.Event()
     stop.set()
-    source = Script(task(), task(), release=[Unavailable()])
+    source = Script(task(), task(), release=[Unavailable(retry_after=0)])
 
     assert perform(source, HOLDER, WANT, done, tools(stop=stop)) == Verdict(lost=2)
 
@@ -369,7 +369,7 @@ def test_a_task_that_the_heartbeat_lost_is_not_released() -> None:
 
 
 def test_a_heartbeat_that_is_not_answered_is_followed_by_the_next() -> None:
-    source = Script(task(), lease_seconds=0.03, extend=[Unavailable(), NotFound()])
+    source = Script(task(), lease_seconds=0.03, extend=[Unavailable(retry_after=0), NotFound()])
 
     def performer(one: Task) -> dict[str, Any]:
         source.wait_for_beats(3)
@@ -391,9 +391,9 @@ def test_the_heartbeat_ends_with_the_claim() -> None:
     "raises",
     [
         {},
-        {"fail": [Unavailable(), LeaseLost()]},
+        {"fail": [Unavailable(retry_after=0), LeaseLost()]},
         {"complete": [InvalidResult("bad")]},
-        {"complete": [Unavailable()] * 12},
+        {"complete": [Unavailable(retry_after=0)] * 12},
     ],
 )
 @pytest.mark.parametrize("broken", [True, False])
@@ -401,7 +401,9 @@ def test_no_log_record_holds_a_payload(
     caplog: pytest.LogCaptureFixture, raises: dict[str, list[GiftyComputeError | None]], broken: bool
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    source = Script(task(text="canary-7f3a"), extend=[Unavailable()], lease_seconds=0.03, **raises)
+    source = Script(
+        task(text="canary-7f3a"), extend=[Unavailable(retry_after=0)], lease_seconds=0.03, **raises
+    )
 
     def performer(one: Task) -> dict[str, Any]:
         source.wait_for_beats(1)

@@ -168,13 +168,14 @@ WHERE t.id = picked.id
 RETURNING t.*
 
 -- name: claimed_before
--- What a claim whose answer was lost still holds (ix_compute_tasks_claim).
-SELECT t.*
-FROM compute_tasks t
+-- What a claim whose answer was lost still holds, its leases renewed (ix_compute_tasks_claim).
+UPDATE compute_tasks AS t
+SET lease_expires_at = now() + make_interval(secs => t.lease_seconds)
 WHERE t.claim_id = CAST(:claim_id AS uuid)
   AND t.status = 'processing'
   AND t.credential = :credential
   AND t.worker_id = :worker_id
+RETURNING t.*
 
 -- name: extend
 -- Renews each lease by its own length, and says of the others what became of them.

@@ -20,6 +20,24 @@ from gifty_compute.queue.store import Origin, TaskStore
 from gifty_compute.wire.task import Holder, SubmitRequest, Want
 
 GIFTYS_TABLE = """
+CREATE TABLE compute_tasks (
+    id uuid NOT NULL,
+    task_type varchar NOT NULL,
+    priority varchar NOT NULL DEFAULT 'low',
+    status varchar NOT NULL DEFAULT 'pending',
+    payload jsonb NOT NULL,
+    result jsonb,
+    error text,
+    worker_id varchar,
+    started_at timestamptz,
+    completed_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT pk_compute_tasks PRIMARY KEY (id)
+);
+"""
+# The same with every type that another backend might have chosen.
+ODD_TABLE = """
 CREATE TYPE taskstatus AS ENUM ('pending', 'processing', 'completed', 'failed');
 CREATE TABLE compute_tasks (
     id uuid PRIMARY KEY,
@@ -35,6 +53,10 @@ CREATE TABLE compute_tasks (
     started_at timestamp,
     completed_at timestamp
 );
+"""
+
+
+ROWS = """
 CREATE INDEX ix_compute_tasks_status ON compute_tasks (status);
 CREATE INDEX ix_compute_tasks_priority ON compute_tasks (priority);
 CREATE INDEX ix_compute_tasks_task_type ON compute_tasks (task_type);
@@ -46,6 +68,7 @@ INSERT INTO compute_tasks (id, task_type, priority, status, payload, result, upd
     ('00000000-0000-0000-0000-000000000003', 'embedding', 'low', 'completed', '{"texts": ["сок"]}',
      '{"embeddings": [[1, 0]]}', now());
 """
+TABLES = pytest.mark.parametrize("table", [GIFTYS_TABLE + ROWS, ODD_TABLE + ROWS], ids=["gifty's", "odd"])
 
 
 class NoBroker:
@@ -98,8 +121,11 @@ def test_migrating_twice_changes_nothing(fresh: Database, sql: Any) -> None:
     assert relations(sql) == before
 
 
-def test_giftys_table_is_adopted_with_its_rows_and_without_its_indexes(fresh: Database, sql: Any) -> None:
-    sql.execute(GIFTYS_TABLE)
+@TABLES
+def test_giftys_table_is_adopted_with_its_rows_and_without_its_indexes(
+    fresh: Database, table: str, sql: Any
+) -> None:
+    sql.execute(table)
 
     migrate(fresh.engine)
 
@@ -110,10 +136,11 @@ def test_giftys_table_is_adopted_with_its_rows_and_without_its_indexes(fresh: Da
     assert not found & {"ix_compute_tasks_status", "ix_compute_tasks_priority", "ix_compute_tasks_task_type"}
 
 
+@TABLES
 def test_adopted_rows_and_rows_by_sql_are_claimed_completed_and_readable(
-    fresh: Database, sql: Any, logic: Logic
+    fresh: Database, table: str, sql: Any, logic: Logic
 ) -> None:
-    sql.execute(GIFTYS_TABLE)
+    sql.execute(table)
     migrate(fresh.engine)
     sql.execute(
         """INSERT INTO compute_tasks
@@ -141,8 +168,11 @@ def test_adopted_rows_and_rows_by_sql_are_claimed_completed_and_readable(
     assert store.get(claimed[0].id).created_at.utcoffset() is not None
 
 
-def test_an_adopted_task_in_work_gets_a_lease_and_comes_back(fresh: Database, sql: Any, logic: Logic) -> None:
-    sql.execute(GIFTYS_TABLE)
+@TABLES
+def test_an_adopted_task_in_work_gets_a_lease_and_comes_back(
+    fresh: Database, table: str, sql: Any, logic: Logic
+) -> None:
+    sql.execute(table)
     migrate(fresh.engine)
     store = TaskStore(fresh, lambda: logic, Random(1))
     sql.execute(
@@ -176,10 +206,11 @@ def test_a_row_by_sql_that_breaks_the_rules_ends_with_the_reason(
     assert "unknown_model" in found[2][1]
 
 
+@TABLES
 def test_giving_an_adopted_table_back_restores_indexes_and_keeps_results(
-    fresh: Database, sql: Any, logic: Logic
+    fresh: Database, table: str, sql: Any, logic: Logic
 ) -> None:
-    sql.execute(GIFTYS_TABLE)
+    sql.execute(table)
     migrate(fresh.engine)
     store = TaskStore(fresh, lambda: logic, Random(1))
     task, _ = store.submit(
@@ -212,7 +243,7 @@ def test_giving_an_adopted_table_back_restores_indexes_and_keeps_results(
 def test_a_table_that_is_not_giftys_is_left_as_it_is(
     fresh: Database, sql: Any, change: str, named: str
 ) -> None:
-    sql.execute(GIFTYS_TABLE)
+    sql.execute(GIFTYS_TABLE + ROWS)
     sql.execute(change)
     before = relations(sql)
 
