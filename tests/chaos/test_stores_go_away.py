@@ -152,3 +152,30 @@ def test_concurrent_submits_under_a_kill_of_the_facade_are_kept_or_refused(up: S
         thread.join(30)
 
     up.all_done(list(accepted), within=100)
+
+
+def test_with_no_celery_worker_and_no_redis_the_poll_worker_does_it_all(
+    tmp_path_factory: pytest.TempPathFactory, broker: Valkey
+) -> None:
+    options = ("--celery-workers", "0", "--poll-workers", "1")
+    with service(tmp_path_factory.mktemp("poll-only"), *options, env={"REDIS_URL": broker.url}) as up:
+        broker.child.stop()
+        try:
+            ids = [up.submit(f"без брокера {n}") for n in range(80)]
+            (failing,) = claim(up, "fails", limit=1)
+            path = f"/internal/workers/tasks/{failing['id']}/result"
+            up.call("POST", path, json={"status": "failed", "error": "no", "attempt": 1})
+            held = {"status": "processing", "limit": 100}
+            eventually(
+                lambda: up.call("GET", "/v1/tasks", params=held).json()["tasks"], within=30, what="work"
+            )
+
+            os.killpg(os.getpgid(up.run["pids"]["poll-1"]), signal.SIGKILL)
+
+            tasks = up.all_done(ids, within=90)
+        finally:
+            again(broker)
+
+    assert {task["worker_id"] for task in tasks} == {"poll-1"}
+    (failed_once,) = [task for task in tasks if task["id"] == failing["id"]]
+    assert (failed_once["attempt"] >= 2, failed_once["failures"]) == (True, 1)

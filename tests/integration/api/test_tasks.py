@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import threading
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from celery import Celery
 from flask.testing import FlaskClient
 
-from gifty_compute.core import Core
+from api import create_app
+from gifty_compute.core import Core, build
+from gifty_compute.settings import Settings
 from gifty_compute.wire import vectors
+from tests.conftest import LOCAL_LOGIC
 from tests.integration.conftest import API, WORKER
 
 VECTOR = (np.arange(384, dtype=np.float32) + 1).tolist()
@@ -207,3 +212,24 @@ def test_request_ids_are_echoed_and_kept_with_the_task(client: FlaskClient, core
     row = core.database.row("get", id=answer.json["id"])
     assert row is not None
     assert row["request_id"] == "req-77"
+
+
+def test_with_external_workers_switched_off_nothing_is_handed_out_but_results_are_taken(
+    settings: Settings, tmp_path: Path, client: FlaskClient, submit: Any
+) -> None:
+    handed_out = submit("до")
+    submit("после")
+    claim(client, limit=1)
+    logic = tmp_path / "logic.yaml"
+    logic.write_text(LOCAL_LOGIC.read_text() + "features: {enable_external_workers: false}\n")
+    off = build(
+        settings.model_copy(update={"logic_config_path": logic}), Celery("test", set_as_current=False)
+    )
+    switched_off = create_app(off).test_client()
+
+    none = claim(switched_off)
+    done = send(switched_off, handed_out["id"], status="completed", result={"embeddings": [VECTOR]})
+
+    off.close()
+    assert (none["tasks"], none["count"]) == ([], 0)
+    assert done.status_code == 200

@@ -131,6 +131,16 @@ def test_high_priority_is_claimed_first_then_the_oldest(store: TaskStore) -> Non
     assert claimed == [high.id, low[0].id, low[1].id]
 
 
+def test_high_priority_of_one_client_comes_before_low_priority_of_all_others(store: TaskStore) -> None:
+    for n in range(12):
+        submit(store, str(n), client=f"shop-{n}")
+    high = submit(store, "now", client="backend", priority="high")
+
+    (first,) = store.claim(ALICE, Want(limit=1)).tasks
+
+    assert first.id == high.id
+
+
 def test_a_huge_client_does_not_starve_a_small_one(store: TaskStore) -> None:
     for n in range(60):
         submit(store, str(n), client="huge")
@@ -255,6 +265,20 @@ def test_a_late_result_of_an_expired_attempt_wins_if_nobody_finished(
 
     assert store.get(late.id).worker_id == "alice"
     assert store.extend(BOB, [Held(id=held.id, attempt=held.attempt)]).lost == (held.id,)
+
+
+def test_a_late_result_ends_a_task_that_waits_for_its_next_holder(
+    store: TaskStore, database: Database
+) -> None:
+    submit(store)
+    (late,) = store.claim(ALICE, ANY).tasks
+    expire(database, late)
+    sweep(database)
+
+    store.complete(ALICE, late, {"embeddings": vector()})
+
+    assert store.get(late.id).status == "completed"
+    assert store.claim(BOB, ANY).tasks == ()
 
 
 def test_a_late_failure_does_not_disturb_the_new_holder(store: TaskStore, database: Database) -> None:
