@@ -253,15 +253,21 @@ def test_a_table_that_is_not_giftys_is_left_as_it_is(
     assert relations(sql) == before
 
 
-def test_float16_vectors_read_the_same_through_the_view(fresh: Database, sql: Any, logic: Logic) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "edges"),
+    [("float16", [6e-8, -65504, 0, -6.1e-5]), ("float32", [1e-45, -3.4028235e38, 0, -1.2e-38])],
+)
+def test_vectors_read_the_same_through_the_view_to_the_last_bit(
+    fresh: Database, sql: Any, logic: Logic, dtype: str, edges: list[float]
+) -> None:
     migrate(fresh.engine)
     store = TaskStore(fresh, lambda: logic, Random(1))
     store.submit(SubmitRequest(task_type="embedding", payload={"texts": ["a"]}), Origin(client="shop"))
     (task,) = store.claim(Holder(worker_id="w"), Want()).tasks
-    sent = np.random.default_rng(5).normal(size=(1, 384)).astype(np.float16)
-    sent[0, :4] = [6e-8, -65504, 0, -6.1e-5]
+    sent = np.random.default_rng(5).normal(size=(1, 384)).astype(dtype)
+    sent[0, :4] = edges
 
     store.complete(Holder(worker_id="w"), task, {"embeddings": sent})
 
     sql.execute("SELECT result -> 'embeddings' FROM compute_task_results")
-    np.testing.assert_array_equal(np.array(sql.fetchone()[0], dtype=np.float16), sent)
+    np.testing.assert_array_equal(np.array(sql.fetchone()[0], dtype=dtype), sent)
