@@ -28,18 +28,20 @@ class Guard:
 
     def name(self, scope: Scope, headers: Headers) -> str:
         """The name that goes with the credential. Raises Unauthorized, which says nothing more."""
-        sent = _digest(_credential(headers))
-        found = [name for name, token in self._tokens[scope] if hmac.compare_digest(token, sent)]
+        sent = [_digest(credential) for credential in _credentials(headers)]
+        found = [
+            name for name, token in self._tokens[scope] for one in sent if hmac.compare_digest(token, one)
+        ]
         if not found:
             raise Unauthorized
         return found[0]
 
 
-def _credential(headers: Headers) -> str:
+def _credentials(headers: Headers) -> list[str]:
+    """What either header holds; a proxy may use Authorization for itself."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        return token.strip()
-    return headers.get("X-Internal-Token", "")
+    bearer = token.strip() if scheme.lower() == "bearer" else ""
+    return [bearer, headers.get("X-Internal-Token", "")]
 
 
 def _digest(token: str) -> bytes:

@@ -22,6 +22,7 @@ from gifty_compute.wire.task import (
     Want,
     WorkerName,
 )
+from gifty_compute.wire.text import CleanText
 
 __all__ = ["blueprint"]
 
@@ -32,12 +33,12 @@ class ClaimQuery(Query):
     """What a worker asks for. One that names models, a lease or a claim_id is taken to send heartbeats."""
 
     worker_id: WorkerName
-    task_type: list[str] = Field(default=[], max_length=20)
+    task_type: list[CleanText] = Field(default=[], max_length=20)
     limit: int = Field(default=10, ge=1, le=100)
-    model: list[str] = Field(default=[], max_length=20)
+    model: list[CleanText] = Field(default=[], max_length=20)
     lease: int | None = Field(default=None, ge=30, le=900)
     claim_id: UUID | None = None
-    session: str = Field(default="", max_length=200)
+    session: CleanText = Field(default="", max_length=200)
     id: list[UUID] = Field(default=[], max_length=100)
 
 
@@ -78,13 +79,15 @@ def claim(query: ClaimQuery) -> Response:
         bare=not (query.model or query.lease or query.claim_id),
         claim_id=query.claim_id,
     )
-    _known_types(query.task_type)
+    logic = core().logic
+    for task_type in query.task_type:
+        logic.require_type(task_type)
     holder = Holder(worker_id=query.worker_id, session=query.session, credential=caller())
-    if core().logic.file.features.enable_external_workers:
+    if logic.file.features.enable_external_workers:
         claimed = core().store.claim(holder, wanted)
         tasks, lease = claimed.tasks, claimed.lease_seconds
     else:
-        tasks, lease = (), core().logic.file.leases.seconds
+        tasks, lease = (), logic.file.leases.seconds
     answer = {
         "tasks": [task_json(task) for task in tasks],
         "count": len(tasks),
@@ -143,8 +146,3 @@ def release(body: ReleaseRequest) -> Response:
     """Takes tasks back unharmed: pending again at once."""
     holder = Holder(worker_id=body.worker_id, session=body.session, credential=caller())
     return json_answer({"released": core().store.release(holder, body.tasks)})
-
-
-def _known_types(task_types: list[str]) -> None:
-    for task_type in task_types:
-        core().logic.require_type(task_type)

@@ -25,7 +25,13 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 @operation(scope=None, answers={200: HealthAnswer}, errors=(503,))
 def readyz() -> Response:
-    """The process can take work: the database answers and is migrated."""
+    """The process can take work: the database answers and is migrated.
+
+    "degraded" names a part that needs the operator while work goes on: `logic`, when the file is bad and an
+    older version stays in force.
+    """
     if not core().database.migrated():
         raise StoreUnavailable("database: not migrated; run gifty-compute migrate", retry_after=5)
+    if core().logic_watch.error is not None:
+        return json_answer({"status": "degraded", "parts": ["logic"]})
     return json_answer({"status": "ok"})

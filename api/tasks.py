@@ -13,6 +13,7 @@ from api.query import Query
 from gifty_compute.errors import InvalidRequest, NotFound
 from gifty_compute.queue.store import Origin
 from gifty_compute.wire.task import Status, SubmitRequest, Task, TaskList
+from gifty_compute.wire.text import CleanText
 
 __all__ = ["blueprint", "find_task_id", "submit"]
 
@@ -30,7 +31,7 @@ class ListQuery(Query):
     """Which tasks, and which page of them."""
 
     status: Status | None = None
-    task_type: str | None = Field(default=None, max_length=200)
+    task_type: CleanText | None = Field(default=None, max_length=200)
     batch_id: UUID | None = None
     cursor: int | None = Field(default=None, ge=1, le=2**63 - 1)
     limit: int = Field(default=20, ge=1, le=100)

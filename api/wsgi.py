@@ -14,5 +14,6 @@ celery = Celery("gifty-compute", config_source="celeryconfig", set_as_current=Fa
 # Callers wait while their task is announced: a broker that hangs is given a second, not a worker's patience.
 celery.conf.broker_transport_options = {**celery.conf.broker_transport_options, "socket_timeout": 1}
 core = build(read_settings(), celery)
+core.start()
 core.maintainer.start()
 app = create_app(core)

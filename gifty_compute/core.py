@@ -10,7 +10,7 @@ from celery import Celery
 from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.logic.logic import Logic
-from gifty_compute.logic.source import read_logic
+from gifty_compute.logic.watch import LogicWatch
 from gifty_compute.maintain import Maintainer
 from gifty_compute.providers.local import LocalProvider
 from gifty_compute.queue.announce import Announcer
@@ -28,7 +28,7 @@ class Core:
     """All parts of a process, wired together."""
 
     settings: Settings
-    logic: Logic
+    logic_watch: LogicWatch
     clock: Clock
     rng: Random
     database: Database
@@ -39,7 +39,17 @@ class Core:
     router: Router
     shelf: EngineShelf
 
+    @property
+    def logic(self) -> Logic:
+        """The logic in force; take it once for all of one piece of work."""
+        return self.logic_watch.current
+
+    def start(self) -> None:
+        """Begins what a process does on its own: it keeps its logic fresh."""
+        self.logic_watch.start()
+
     def close(self) -> None:
+        self.logic_watch.stop()
         self.maintainer.stop()
         self.database.close()
 
@@ -52,14 +62,14 @@ def build(
     `celery` is the app through which work is announced; its settings are celeryconfig.py's.
     """
     clock, rng = clock or SystemClock(), rng or Random()  # noqa: S311  # jitter and turns, not secrets
-    logic = read_logic(settings.logic_config_path)
+    logic = LogicWatch(settings.logic_config_path, settings.llm_overrides)
     database = connect(settings.database_url.get_secret_value(), pool_size=settings.db_pool_size)
-    store = TaskStore(database, lambda: logic, rng)
+    store = TaskStore(database, lambda: logic.current, rng)
     announcer = Announcer(celery, clock)
     shelf = EngineShelf()
     return Core(
         settings=settings,
-        logic=logic,
+        logic_watch=logic,
         clock=clock,
         rng=rng,
         database=database,

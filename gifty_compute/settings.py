@@ -33,13 +33,28 @@ class BrokerSettings(BaseSettings):
 
 
 class LogicSettings(BaseSettings):
-    """Where logic.yaml is."""
+    """Where logic.yaml is, and what of it the environment overrides."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
     logic_config_path: Path = Path("configs/logic.yaml")
+    llm_provider: str | None = Field(default=None, description="Overrides llm.default_provider")
+    embedding_model: str | None = Field(default=None, description="Overrides llm.model_embedding")
+    anthropic_model_fast: str | None = Field(default=None, description="Overrides llm.model_fast")
+    anthropic_model_smart: str | None = Field(default=None, description="Overrides llm.model_smart")
+
+    @property
+    def llm_overrides(self) -> dict[str, str]:
+        """The keys of logic.yaml's `llm` that the environment decides, as in Gifty's backend."""
+        decided = {
+            "default_provider": self.llm_provider,
+            "model_embedding": self.embedding_model,
+            "model_fast": self.anthropic_model_fast,
+            "model_smart": self.anthropic_model_smart,
+        }
+        return {key: value for key, value in decided.items() if value is not None}
 
 
 class Settings(BrokerSettings, LogicSettings):

@@ -13,7 +13,8 @@ from workers.tasks import ENGINE, register
 
 configure_logging()
 app = Celery("gifty-compute", config_source="celeryconfig", set_as_current=False)
-logic = read_logic(read_logic_settings().logic_config_path)
+settings = read_logic_settings()
+logic = read_logic(settings.logic_config_path, settings.llm_overrides)
 served = logic.pairs_of_engine(ENGINE)
 register(app, served)
 # A worker consumes only what it can serve; -Q narrows it further.

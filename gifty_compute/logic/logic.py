@@ -40,6 +40,13 @@ class Logic:
                 raise InvalidConfig(f"models.{name}.space: an embedding model needs a space")
             if section.space is not None and section.space not in self._spaces:
                 raise InvalidConfig(f"models.{name}.space: {section.space!r} is not among the spaces")
+            packaged = defaults.PACKAGED.get(section.engine)
+            if packaged is not None and (name, section.space) != packaged:
+                only = " in space ".join(packaged)
+                raise InvalidConfig(f"models.{name}.engine: {section.engine} runs {only} and nothing else")
+            for alias in section.aliases:
+                if self._names[alias] != name:
+                    raise InvalidConfig(f"models.{name}.aliases: {alias!r} names {self._names[alias]!r}, too")
         for kind in KINDS:
             name = self._default_model(kind)
             if name not in self._names or kind not in self._sections[self._names[name]].kinds:
@@ -60,6 +67,13 @@ class Logic:
     def _names(self) -> dict[str, str]:
         aliases = {alias: name for name, section in self._sections.items() for alias in section.aliases}
         return {**aliases, **{name: name for name in self._sections}}
+
+    def refuse_changed_spaces(self, before: Logic) -> None:
+        """Raises InvalidConfig where a space of that version is another one here under the same name."""
+        for name, space in self._spaces.items():
+            if before._spaces.get(name, space) != space:
+                reason = "its vectors would no longer compare; give the changed space a new name"
+                raise InvalidConfig(f"spaces.{name}: {reason}")
 
     def section(self, kind: str) -> KindSection:
         """The file's own section of this kind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -12,39 +13,51 @@ from gifty_compute.errors import InvalidConfig
 from gifty_compute.logic.file import LogicFile
 from gifty_compute.logic.logic import Logic
 
-__all__ = ["DEFAULT_LOGIC", "parse_logic", "read_logic"]
+__all__ = ["DEFAULT_LOGIC", "Overrides", "parse_logic", "read_logic", "read_text"]
+
+Overrides = Mapping[str, str]
+"""Keys of the section `llm` that the environment decides, as in Gifty's backend."""
 
 
-def parse_logic(text: str, *, name: str = "logic.yaml") -> Logic:
+def parse_logic(text: str, overrides: Overrides | None = None, *, name: str = "logic.yaml") -> Logic:
     """The file's text as Logic. Raises InvalidConfig with the file, the key and the reason."""
+    overrides = overrides or {}
     try:
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
         raise InvalidConfig(f"{name}: not YAML: {error}") from error
     if not isinstance(raw, dict | None):
         raise InvalidConfig(f"{name}: must hold keys and values, not a {type(raw).__name__}")
+    raw = raw or {}
+    if overrides and isinstance(raw.get("llm", {}), dict):
+        raw["llm"] = {**raw.get("llm", {}), **overrides}
     try:
-        file = LogicFile.model_validate(raw or {})
+        file = LogicFile.model_validate(raw)
     except ValidationError as error:
         reasons = "; ".join(
             f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
             for found in error.errors(include_url=False)
         )
         raise InvalidConfig(f"{name}: {reasons}") from error
+    said = text + "".join(f"\n{key}={value}" for key, value in sorted(overrides.items()))
     try:
-        return Logic(file, hashlib.sha256(text.encode()).hexdigest()[:12])
+        return Logic(file, hashlib.sha256(said.encode()).hexdigest()[:12])
     except InvalidConfig as error:
         raise InvalidConfig(f"{name}: {error}") from error
 
 
-def read_logic(path: Path) -> Logic:
-    """Logic from this file. Raises InvalidConfig, also when there is no such file."""
+def read_text(path: Path) -> str:
+    """The file's text. Raises InvalidConfig, also when there is no such file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         message = f"{path}: cannot be read ({error}); LOGIC_CONFIG_PATH names another"
         raise InvalidConfig(message) from error
-    return parse_logic(text, name=str(path))
+
+
+def read_logic(path: Path, overrides: Overrides | None = None) -> Logic:
+    """Logic from this file. Raises InvalidConfig."""
+    return parse_logic(read_text(path), overrides, name=str(path))
 
 
 # What a worker without a logic.yaml of its own goes by.

@@ -50,4 +50,4 @@ def _refuse_long_texts(payload: dict[str, Any]) -> None:
             message = (
                 f"a text has {longest} characters, the local model answers at once up to {_LONGEST_TEXT}"
             )
-            raise InvalidRequest(f"{message}; use priority low", param=param, code="too_long")
+            raise InvalidRequest(f"{message}; use priority low", param=param, code="text_too_long")

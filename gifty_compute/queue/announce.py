@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 # A worker goes on claiming after the announced ids, so one message stands for about this many rows.
 _ROWS_A_MESSAGE = 20
 _MOST_OUTSTANDING = 16
+# Single submits publish a message each, as long as fewer wait; about 1 kB of Redis a message.
+_MOST_WAITING = 1000
+_COUNT_SECONDS = 1.0
 # After a broker failed, submits do not wait for it again for so long; catch_up makes good for them.
 _QUIET_SECONDS = 5.0
 
@@ -50,9 +53,16 @@ class Announcer:
         self._app, self._clock = app, clock
         self._quiet_until = 0.0
         self._guard = threading.Lock()
+        self._short: dict[str, tuple[float, bool]] = {}
 
     def announce(self, task: Task) -> bool:
-        """One message for one task, under the task's own id, so that Flower finds it. False: not told."""
+        """One message for one task, under the task's own id, so that Flower finds it. False: not told.
+
+        A queue that nobody consumes is told of no further than to a bound; `catch_up` does the rest.
+        """
+        queue = queue_name(task.task_type, str(task.model))
+        if not self._is_short(queue):
+            return False
         return self._publish(
             lambda: self._send(task.task_type, str(task.model), [str(task.id)], str(task.id))
         )
@@ -78,6 +88,21 @@ class Announcer:
                     return published
                 published += 1
         return published
+
+    def _is_short(self, queue: str) -> bool:
+        """Whether few messages wait there, by a count that is at most a second old."""
+        now = self._clock.monotonic()
+        with self._guard:
+            until, short = self._short.get(queue, (0.0, True))
+            if now < until:
+                return short
+            # Whoever comes meanwhile goes by the old count.
+            self._short[queue] = (now + _COUNT_SECONDS, short)
+        waiting = self._waiting(queue)
+        short = waiting is None or waiting < _MOST_WAITING
+        with self._guard:
+            self._short[queue] = (now + _COUNT_SECONDS, short)
+        return short
 
     def _send(self, task_type: str, model: str, ids: list[str], message_id: str) -> None:
         self._app.send_task(

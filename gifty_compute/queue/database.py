@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import orjson
+from psycopg2.errors import UndefinedTable
 from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -78,6 +79,9 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise StoreUnavailable("the database does not answer; try again") from error
         except DBAPIError as error:
+            if isinstance(error.orig, UndefinedTable):
+                message = "the database is not migrated; run gifty-compute migrate"
+                raise StoreUnavailable(message, retry_after=5) from error
             if error.connection_invalidated:
                 raise StoreUnavailable("the database connection broke; try again") from error
             raise

@@ -61,7 +61,7 @@ class TaskStore:
 
         Raises InvalidRequest, and IdempotencyConflict for a repeated key with another body.
         """
-        metadata = request.metadata and orjson.dumps(request.metadata)
+        metadata = None if request.metadata is None else orjson.dumps(request.metadata)
         if metadata and len(metadata) > MAX_METADATA_BYTES:
             raise InvalidRequest(f"metadata is over {MAX_METADATA_BYTES} bytes", param="metadata")
         placed = self.placed(request.task_type, request.payload, where="payload")
@@ -132,7 +132,8 @@ class TaskStore:
 
     def claim(self, holder: Holder, want: Want) -> Claimed:
         """Takes ready tasks for this holder. A repeated claim_id gets what is left of the first claim."""
-        leases = self._logic().file.leases
+        logic = self._logic()
+        leases = logic.file.leases
         seconds = want.lease_seconds or (leases.bare_seconds if want.bare else leases.seconds)
         if want.claim_id is not None:
             before = self._db.rows("claimed_before", claim_id=str(want.claim_id), **_who(holder))
@@ -149,7 +150,7 @@ class TaskStore:
         if want.ids:
             rows = self._db.rows("claim_named", ids=[str(i) for i in want.ids], **lease)
         else:
-            pairs = self._logic().offered(want.task_types, want.models)
+            pairs = logic.offered(want.task_types, want.models)
             types, models = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
             dice = str(self._rng.random())
             rows = self._db.rows("claim", task_types=types, models=models, dice=dice, **lease)
@@ -168,13 +169,21 @@ class TaskStore:
 
         Raises InvalidResult and leaves the task as it is; TaskFinished for another outcome than stored.
         """
-        kind = KINDS[task.task_type]
-        checked = kind.check(task.payload, result, self._logic().expected(task.task_type, str(task.model)))
+        if task.status in ("failed", "cancelled"):
+            raise TaskFinished(f"task {task.id} is {task.status} already")
+        logic = self._logic()
+        logic.require_type(task.task_type)
+        # An adopted task that was in work has no model yet; one that was submitted has all of this.
+        payload = logic.place(task.task_type, task.payload)
+        model = str(task.model or payload["model"])
+        checked = KINDS[task.task_type].check(payload, result, logic.expected(task.task_type, model))
         row = self._db.row(
             "complete",
             id=str(task.id),
             attempt=task.attempt or None,
             worker_id=holder.worker_id or None,
+            model=model,
+            space=logic.space_name(task.task_type, model),
             **result_columns(checked),
         )
         if row is not None:
@@ -202,7 +211,8 @@ class TaskStore:
         if row is not None:
             return task_of(row)
         present = self.get(task.id)
-        if present.status == "failed" and task.attempt in (0, present.attempt):
+        told_already = present.status == "failed" or (present.status == "pending" and present.error == error)
+        if told_already and task.attempt in (0, present.attempt):
             return present
         if present.status in ENDS:
             raise TaskFinished(f"task {task.id} is {present.status} already")

@@ -46,7 +46,7 @@ class Waits:
             self._places.release()
 
     def _start_poller(self) -> None:
-        if self._poller is None:
+        if self._poller is None or not self._poller.is_alive():
             self._poller = threading.Thread(target=self._poll, name="waits", daemon=True)
             self._poller.start()
 

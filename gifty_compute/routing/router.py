@@ -54,6 +54,7 @@ class Router:
             raise InvalidRequest(message, param="model", code="not_served")
         expected = logic.expected(kind, model.name)
         failures: list[tuple[str, str]] = []
+        refusal: InvalidRequest | None = None
         for attempts, provider in enumerate(able, start=1):
             if deadline.expired:
                 break
@@ -63,9 +64,13 @@ class Router:
                 return Answer(checked, provider.name, attempts, raw.get("usage"))
             except DeadlineExceeded:
                 raise
+            except InvalidRequest as error:
+                refusal = error
             except GiftyComputeError as error:
                 log.warning("provider %s failed: %s", provider.name, error.code)
                 failures.append((provider.name, error.code))
+        if refusal is not None and not failures:
+            raise refusal
         if deadline.expired:
             raise DeadlineExceeded
         told = "; ".join(f"{name}: {code}" for name, code in failures)

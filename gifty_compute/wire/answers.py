@@ -82,3 +82,4 @@ class ErrorAnswer(BaseModel):
 
 class HealthAnswer(BaseModel):
     status: Literal["ok", "degraded"]
+    parts: list[str] | None = None

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from gifty_compute.errors import InvalidRequest
+from gifty_compute.errors import InvalidRequest, MalformedBody
 from gifty_compute.wire.text import JsonObject
 
 __all__ = ["Body", "Deliverable", "Priority", "parse"]
@@ -47,8 +47,8 @@ class Deliverable(Body):
 def parse(model: type[_M], value: Any, *, where: str = "") -> _M:
     """The value as this model.
 
-    Raises InvalidRequest naming the first field that breaks a rule; the value itself is not quoted, since
-    it may be anybody's text.
+    Raises InvalidRequest (MalformedBody: nested too deep) naming the first field that breaks a rule; the
+    value itself is not quoted, since it may be anybody's text.
     """
     try:
         return model.model_validate(value)
@@ -59,7 +59,8 @@ def parse(model: type[_M], value: Any, *, where: str = "") -> _M:
         param = f"{where}.{path}".strip(".") or None
         code = first["type"] if first["type"] in _OUR_CODES else None
         message = f"{param or 'body'}: {first['msg']}"
-        raise InvalidRequest(message, param=param, code=code) from error
+        kind = MalformedBody if code == "too_deep" else InvalidRequest
+        raise kind(message, param=param, code=code) from error
 
 
-_OUR_CODES = frozenset({"invalid_text", "empty_text", "too_deep", "wrong_priority"})
+_OUR_CODES = frozenset({"invalid_text", "empty_text", "too_deep", "text_too_long", "wrong_priority"})

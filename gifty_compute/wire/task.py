@@ -80,6 +80,7 @@ class TaskList(BaseModel):
 
 
 WorkerName = Annotated[Text, Field(max_length=200)]
+Attempt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class Holder(BaseModel):
@@ -126,7 +127,7 @@ class Held(Body):
     """One claim: a task and the attempt that fences it."""
 
     id: UUID = Field(strict=False)
-    attempt: int = Field(ge=1)
+    attempt: Attempt
     progress: float | None = Field(default=None, ge=0, le=1)
 
 
@@ -141,7 +142,7 @@ class HeartbeatRequest(Body):
     """The body of POST /internal/workers/heartbeat."""
 
     worker_id: WorkerName
-    session: CleanText = ""
+    session: CleanText = Field(default="", max_length=200)
     tasks: list[Held] = Field(max_length=1000)
     info: JsonObject | None = None
 
@@ -150,7 +151,7 @@ class ReleaseRequest(Body):
     """The body of POST /internal/workers/release."""
 
     worker_id: WorkerName
-    session: CleanText = ""
+    session: CleanText = Field(default="", max_length=200)
     tasks: list[Held] = Field(max_length=1000)
     reason: Literal["drain", "oom", "unsupported"]
 
@@ -162,6 +163,6 @@ class ResultRequest(Body):
     result: dict[str, Any] | None = None
     error: CleanText | None = Field(default=None, max_length=100_000)
     worker_id: WorkerName | None = None
-    session: CleanText = ""
-    attempt: int | None = Field(default=None, ge=1)
+    session: CleanText = Field(default="", max_length=200)
+    attempt: Attempt | None = None
     retryable: bool = True

@@ -11,6 +11,8 @@ __all__ = ["JsonObject", "Text", "clean_json"]
 
 # orjson writes at most 254 levels; what is stored must be writable again inside an answer's own levels.
 MAX_DEPTH = 64
+# bge-m3 reads 8,192 tokens, about this many characters. A model that windows would hold a worker for minutes.
+MAX_TEXT = 32_768
 
 
 def _flaw(value: str) -> str | None:
@@ -29,6 +31,8 @@ def _clean(value: str) -> str:
 
 
 def _filled(value: str) -> str:
+    if len(value) > MAX_TEXT:
+        raise PydanticCustomError("text_too_long", f"text is longer than {MAX_TEXT} characters")
     if not value.strip():
         raise PydanticCustomError("empty_text", "text is empty")
     return value

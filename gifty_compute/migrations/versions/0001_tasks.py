@@ -171,6 +171,8 @@ CREATE INDEX ix_compute_tasks_delayed ON compute_tasks (available_at)
     WHERE status = 'pending' AND available_at IS NOT NULL;
 CREATE INDEX ix_compute_tasks_unplaced ON compute_tasks (seq) WHERE status = 'pending' AND model IS NULL;
 CREATE UNIQUE INDEX ix_compute_tasks_seq ON compute_tasks (seq);
+CREATE INDEX ix_compute_tasks_failed ON compute_tasks (seq) WHERE status = 'failed';
+CREATE INDEX ix_compute_tasks_cancelled ON compute_tasks (seq) WHERE status = 'cancelled';
 CREATE INDEX ix_compute_tasks_batch ON compute_tasks (batch_id, seq) WHERE batch_id IS NOT NULL;
 CREATE UNIQUE INDEX uq_compute_tasks_idempotency ON compute_tasks (lane, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
@@ -249,6 +251,7 @@ DROP FUNCTION compute_vectors_json;
 DROP TABLE compute_task_vectors;
 DROP INDEX ix_compute_tasks_ready, ix_compute_tasks_suspect, ix_compute_tasks_lease, ix_compute_tasks_claim,
     ix_compute_tasks_delayed, ix_compute_tasks_unplaced, ix_compute_tasks_seq, ix_compute_tasks_batch,
+    ix_compute_tasks_failed, ix_compute_tasks_cancelled,
     uq_compute_tasks_idempotency;
 ALTER TABLE compute_tasks
     DROP CONSTRAINT ck_compute_tasks_status,

@@ -9,6 +9,8 @@ from sqlalchemy import TextClause, text
 
 __all__ = ["QUERIES"]
 
+# A :name in a comment would be taken for a parameter.
+_COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
 _HEADER = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -21,7 +23,7 @@ def _load() -> dict[str, TextClause]:
         for name, body in zip(parts[::2], parts[1::2], strict=True):
             if name in queries:
                 raise ValueError(f"two queries are named {name}, one of them in {file.name}")
-            queries[name] = text(body.strip())
+            queries[name] = text(_COMMENT.sub("", body).strip())
     return queries
 
 

@@ -17,7 +17,7 @@ SET failures = t.failures + CASE WHEN t.in_company THEN 0 ELSE 1 END,
     status = CASE WHEN NOT t.in_company AND t.failures + 1 >= t.max_attempts THEN 'failed' ELSE 'pending' END,
     completed_at = CASE WHEN NOT t.in_company AND t.failures + 1 >= t.max_attempts THEN now() END,
     error = format('lease of attempt %s ran out, held by %s', t.attempt, t.worker_id),
-    suspect = t.in_company,
+    suspect = t.suspect OR t.in_company,
     updated_at = now(),
     lease_expires_at = NULL,
     claim_id = NULL

@@ -58,7 +58,8 @@ WHERE id = ANY (CAST(:ids AS uuid[]))
 
 -- name: claim
 -- The next ready tasks of these (task type, model) pairs: high before low, then one client's lane after
--- another beginning with a random one, then oldest first. A suspect is handed out alone, before all others.
+-- another beginning with a random one, then oldest first. A suspect is handed out alone, before others of its
+-- priority.
 -- The recursive part skips from lane to lane through ix_compute_tasks_ready, so a client with a million rows
 -- costs no more to pass than one with ten. The nested loop over `turns` must keep its order and stop at the
 -- limit: no ORDER BY outside, or every candidate of every lane would be locked first.
@@ -97,6 +98,7 @@ suspect AS MATERIALIZED (
     FROM compute_tasks t
     JOIN wanted w ON t.task_type = w.task_type AND t.model = w.model
     WHERE t.status = 'pending' AND t.available_at IS NULL AND t.suspect
+      AND NOT EXISTS (SELECT FROM turns WHERE turns.rank < t.rank)
     ORDER BY t.rank, t.seq
     LIMIT LEAST(1, :limit)
     FOR UPDATE OF t SKIP LOCKED
@@ -203,6 +205,8 @@ WITH done AS (
     UPDATE compute_tasks
     SET status = 'completed',
         result = CAST(:result AS jsonb),
+        model = COALESCE(model, :model),
+        space = COALESCE(space, :space),
         error = NULL,
         worker_id = COALESCE(:worker_id, worker_id),
         completed_at = now(),
@@ -244,7 +248,7 @@ WHERE t.id = :id
   AND t.status = 'processing'
   AND CASE
         WHEN CAST(:attempt AS int) IS NOT NULL THEN t.attempt = :attempt
-        ELSE t.bare AND t.credential = :credential
+        ELSE t.bare AND COALESCE(t.credential, :credential) = :credential
       END
 RETURNING t.*
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
@@ -36,8 +37,8 @@ BODIES = {
         "invalid_text",
     ),
     "NUL in a key": (json.dumps({**TASK, "metadata": {"a\x00": 1}}).encode(), 422, "invalid_text"),
-    "metadata too deep": (json.dumps({**TASK, "metadata": DEEP}).encode(), 422, "too_deep"),
-    "payload too deep": (json.dumps({"task_type": "embedding", "payload": DEEP}).encode(), 422, "too_deep"),
+    "metadata too deep": (json.dumps({**TASK, "metadata": DEEP}).encode(), 400, "too_deep"),
+    "payload too deep": (json.dumps({"task_type": "embedding", "payload": DEEP}).encode(), 400, "too_deep"),
     "metadata too large": (
         json.dumps({**TASK, "metadata": {"a": "x" * 5000}}).encode(),
         422,
@@ -51,6 +52,11 @@ BODIES = {
     "true for a number": (json.dumps({**TASK, "max_attempts": True}).encode(), 422, "invalid_value"),
     "21 attempts": (json.dumps({**TASK, "max_attempts": 21}).encode(), 422, "invalid_value"),
     "no texts": (json.dumps({**TASK, "payload": {"texts": []}}).encode(), 422, "invalid_value"),
+    "a text too long": (
+        json.dumps({**TASK, "payload": {"texts": ["a" * 32_769]}}).encode(),
+        422,
+        "text_too_long",
+    ),
     "an empty text": (json.dumps({**TASK, "payload": {"texts": [" "]}}).encode(), 422, "empty_text"),
     "2049 texts": (json.dumps({**TASK, "payload": {"texts": ["a"] * 2049}}).encode(), 422, "invalid_value"),
     "ids too few": (
@@ -162,6 +168,8 @@ def test_a_credential_of_elsewhere_is_401_and_says_nothing(
         "worker_id=a%00b",
         "worker_id=w&task_type=soup",
         "worker_id=w&id=5",
+        "worker_id=w&session=%00",
+        "worker_id=w&model=%00",
     ],
 )
 def test_a_claim_that_breaks_a_rule_is_422(client: FlaskClient, query: str) -> None:
@@ -196,7 +204,39 @@ def test_another_content_type_or_encoding_is_415(client: FlaskClient, headers: d
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "cursor=x", "status=lost", "wait=5", f"cursor={'9' * 40}", "batch_id=5"]
+    "query",
+    ["limit=0", "task_type=%00", "cursor=x", "status=lost", "wait=5", f"cursor={'9' * 40}", "batch_id=5"],
 )
 def test_a_list_that_breaks_a_rule_is_422(client: FlaskClient, query: str) -> None:
     assert client.get(f"/v1/tasks?{query}", headers=API).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("tasks/00000000-0000-0000-0000-000000000000/result", {"status": "failed", "attempt": 10**12}),
+        ("heartbeat", {"worker_id": "w", "tasks": [{"id": str(UUID(int=0)), "attempt": 10**12}]}),
+        ("release", {"worker_id": "w", "tasks": [{"id": str(UUID(int=0)), "attempt": 0}], "reason": "drain"}),
+        ("heartbeat", {"worker_id": "w", "session": "a\x00", "tasks": []}),
+    ],
+)
+def test_a_workers_body_that_breaks_a_rule_is_422(
+    client: FlaskClient, path: str, body: dict[str, Any]
+) -> None:
+    answer = client.post(f"/internal/workers/{path}", json=body, headers=WORKER)
+
+    assert answer.status_code == 422
+    assert_contract_shape(answer)
+
+
+def test_a_token_of_the_workers_counts_beside_a_proxys_authorization(client: FlaskClient) -> None:
+    headers = {**WORKER, "Authorization": "Bearer a-proxys-own"}
+
+    assert client.get("/internal/workers/tasks?worker_id=w", headers=headers).status_code == 200
+
+
+def test_a_text_that_the_local_model_would_hold_up_everybody_with_is_422(client: FlaskClient) -> None:
+    answer = client.post("/v1/embeddings", json={"input": "слово " * 2000}, headers=API)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (422, "text_too_long")
+    assert "priority low" in answer.json["error"]["message"]

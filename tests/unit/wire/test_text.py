@@ -33,7 +33,7 @@ def type_of_error(adapter: TypeAdapter[str], value: Any) -> str:
 
 @pytest.mark.parametrize(
     "value",
-    ["чай", " чай ", "👨‍👩‍👧", "\U0010ffff", "\ufeffчай", "a\r\n\tb", "a\x1f", "\ufffe", "é", "x" * 100_000],
+    ["чай", " чай ", "👨‍👩‍👧", "\U0010ffff", "\ufeffчай", "a\r\n\tb", "a\x1f", "\ufffe", "é", "x" * 32_768],
 )
 def test_good_text_comes_through_as_it_is(value: str) -> None:
     assert TEXT.validate_python(value) == value

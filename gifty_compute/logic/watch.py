@@ -1,0 +1,82 @@
+"""The logic in force: a file that is read again and again, and swapped as a whole when it is good."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from pathlib import Path
+
+from gifty_compute.errors import InvalidConfig
+from gifty_compute.logic.logic import Logic
+from gifty_compute.logic.source import Overrides, parse_logic, read_text
+
+__all__ = ["LogicWatch"]
+
+log = logging.getLogger(__name__)
+
+# The file is small and a read of it takes microseconds. Its bytes are compared, not its times: renames, links
+# and mounts then need no care.
+_PERIOD_SECONDS = 0.5
+
+
+class LogicWatch:
+    """`current` is the newest good version; whoever begins some work keeps the value that it found.
+
+    A bad file changes nothing: it is logged once, counted, and named by `error` until a good one comes.
+    """
+
+    def __init__(self, path: Path, overrides: Overrides | None = None) -> None:
+        """Raises InvalidConfig when the first version is bad."""
+        self._path, self._overrides = path, overrides or {}
+        text = read_text(path)
+        self._seen = _digest(text)
+        self._current = parse_logic(text, self._overrides, name=str(path))
+        self._stop = threading.Event()
+        self.error: str | None = None
+        self.rejected = 0
+
+    @property
+    def current(self) -> Logic:
+        """The logic in force."""
+        return self._current
+
+    def look(self) -> None:
+        """Takes over what the file says now, if it is new and good."""
+        try:
+            text = read_text(self._path)
+        except InvalidConfig as error:
+            self._reject("unreadable", error)
+            return
+        seen = _digest(text)
+        if seen == self._seen:
+            return
+        try:
+            new = parse_logic(text, self._overrides, name=str(self._path))
+            new.refuse_changed_spaces(self._current)
+        except InvalidConfig as error:
+            self._reject(seen, error)
+            return
+        log.info("logic %s replaces %s", new.version, self._current.version)
+        self._current, self._seen, self.error = new, seen, None
+
+    def start(self) -> None:
+        """Looks twice a second, in a thread of its own."""
+        threading.Thread(target=self._watch, name="logic", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_PERIOD_SECONDS):
+            self.look()
+
+    def _reject(self, seen: str, error: InvalidConfig) -> None:
+        if seen != self._seen:
+            log.error("logic %s stays in force: %s", self._current.version, error)
+            self.rejected += 1
+        self._seen, self.error = seen, str(error)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,105 @@
+"""The logic in force follows its file, and only its good versions."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from gifty_compute.errors import InvalidConfig
+from gifty_compute.logic.watch import LogicWatch
+
+GOOD = "leases: {seconds: 30}"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "logic.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.fixture
+def watch(file: Path) -> LogicWatch:
+    return LogicWatch(file)
+
+
+def test_a_good_change_is_taken_over_as_a_whole(watch: LogicWatch, file: Path) -> None:
+    before = watch.current
+
+    file.write_text("leases: {seconds: 60}")
+    watch.look()
+
+    assert watch.current.file.leases.seconds == 60
+    assert before.file.leases.seconds == 30
+    assert watch.current.version != before.version
+
+
+def test_a_file_that_is_renamed_into_place_is_seen(watch: LogicWatch, file: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.yaml"
+    new.write_text("leases: {seconds: 45}")
+
+    new.rename(file)
+    watch.look()
+
+    assert watch.current.file.leases.seconds == 45
+
+
+@pytest.mark.parametrize("bad", ["leases: {seconds: no}", "{", "nonsense: 1", "spaces: {bge-m3: {dim: 2}}"])
+def test_a_bad_change_is_counted_logged_once_and_changes_nothing(
+    watch: LogicWatch, file: Path, caplog: pytest.LogCaptureFixture, bad: str
+) -> None:
+    before = watch.current
+    file.write_text(bad)
+
+    with caplog.at_level(logging.ERROR):
+        watch.look()
+        watch.look()
+
+    assert watch.current is before
+    assert watch.rejected == 1
+    assert len(caplog.records) == 1
+    assert str(file) in str(watch.error)
+
+
+def test_a_file_that_vanishes_changes_nothing_until_it_is_back(watch: LogicWatch, file: Path) -> None:
+    before = watch.current
+    file.unlink()
+    watch.look()
+    watch.look()
+    vanished = (watch.current is before, watch.rejected, watch.error)
+
+    file.write_text(GOOD)
+    watch.look()
+
+    assert vanished[:2] == (True, 1)
+    assert "cannot be read" in str(vanished[2])
+    assert watch.error is None
+    assert watch.current.version == before.version
+
+
+def test_going_back_to_the_version_in_force_mends_it(watch: LogicWatch, file: Path) -> None:
+    file.write_text("{")
+    watch.look()
+
+    file.write_text(GOOD)
+    watch.look()
+
+    assert watch.error is None
+
+
+def test_a_space_keeps_its_name_only_as_it_is(watch: LogicWatch, file: Path) -> None:
+    space = "{dim: 512, revision: x, pooling: cls, normalized: true, quantization: none}"
+    file.write_text(f"spaces: {{bge-m3: {space}}}")
+
+    watch.look()
+
+    assert "new name" in str(watch.error)
+
+
+def test_the_first_version_must_be_good(file: Path) -> None:
+    file.write_text("{")
+
+    with pytest.raises(InvalidConfig):
+        LogicWatch(file)
