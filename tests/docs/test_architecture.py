@@ -128,6 +128,8 @@ def test_defaults_of_settings_are_the_real_ones() -> None:
 
 
 def _shown(default: object) -> str:
+    if default is None:
+        return "none"
     if default == ():
         return "none"
     if isinstance(default, bool):
