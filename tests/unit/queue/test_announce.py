@@ -236,3 +236,28 @@ def test_a_broker_that_cannot_be_counted_is_sent_nothing(announcer: Announcer, b
 
     assert announcer.catch_up({("embedding", "a"): 100}) == 0
     assert broker.sent == []
+
+
+def test_a_queue_that_nobody_reads_is_told_of_no_further_than_to_a_bound(
+    announcer: Announcer, broker: Broker, clock: HandClock
+) -> None:
+    broker.waiting["embedding.bge-m3"] = 1000
+    told_when_full = announcer.announce(task())
+    broker.waiting["embedding.bge-m3"] = 0
+    told_at_once = announcer.announce(task())
+
+    clock.advance(1.1)
+    told_later = announcer.announce(task())
+
+    assert (told_when_full, told_at_once, told_later) == (False, False, True)
+    assert len(broker.sent) == 1
+
+
+def test_the_count_is_asked_for_once_a_second_not_for_each_submit(
+    announcer: Announcer, broker: Broker
+) -> None:
+    for _ in range(100):
+        announcer.announce(task())
+
+    assert len(broker.sent) == 100
+    assert broker.calls == 101
