@@ -16,6 +16,7 @@ def create_app(core: Core) -> Flask:
     app = Flask("api")
     app.config["MAX_CONTENT_LENGTH"] = core.settings.max_body_bytes
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
     app.extensions["core"] = core
     app.extensions["guard"] = Guard(api=core.settings.api_tokens, internal=core.settings.internal_api_token)
     for part in (high, tasks, bridge, health):

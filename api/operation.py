@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from api.auth import Guard, Scope
 from gifty_compute.core import Core
-from gifty_compute.errors import InvalidRequest, MalformedBody, UnsupportedMedia
+from gifty_compute.errors import InvalidRequest, MalformedBody, TooLarge, UnsupportedMedia
 from gifty_compute.wire.body import parse
 
 __all__ = ["Operation", "caller", "core", "operation", "operations", "request_id"]
@@ -111,8 +111,13 @@ def _read_json() -> Any:
         raise UnsupportedMedia("the body must be application/json")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMedia("this path takes no Content-Encoding")
+    body = request.get_data(cache=False)
+    most = request.max_content_length
+    if request.content_length is None and most is not None and len(body) >= most:
+        # Of a body without a length no more than this was read; the rest may be anything.
+        raise TooLarge(f"the body is over {most} bytes")
     try:
-        return orjson.loads(request.get_data(cache=False))
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if error.msg.endswith("surrogate in string"):
             raise InvalidRequest("text contains a lone surrogate", code="invalid_text") from error

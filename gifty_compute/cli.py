@@ -28,6 +28,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except (GiftyComputeError, EmbeddedError) as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"{error.strerror}: {error.filename or 'no file named'}") from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -73,7 +73,8 @@ def _show(stack: Stack, console: Console, interrupts: Interrupts) -> bool:
     for question in QUESTIONS:
         _ask(shop, question, done, console)
     _summarise(embedded, done, seconds, console)
-    console.print(f"API docs {stack.info.api_url}/docs    Flower {stack.info.flower_url}", highlight=False)
+    places = f"API docs {stack.info.api_url}/docs    Flower {stack.info.flower_url}"
+    console.print(f"{places}    (they answer while it runs: --keep)", highlight=False)
     return len(done) == len(products)
 
 

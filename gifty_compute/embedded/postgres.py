@@ -36,6 +36,7 @@ _SETTINGS = {
     "max_connections": "100",
     # A statement that fails holds what a caller sent; its error is logged, its text is not.
     "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
     "timezone": "UTC",
     "log_timezone": "UTC",
     # Short statements only: compiling a plan costs more than running it.

@@ -92,7 +92,7 @@ class Logic:
         """
         own = self._names.get(self._default_model(kind) if name in (None, "default") else str(name))
         if own is None:
-            raise InvalidRequest(f"there is no model {name!r}", param="model", code="unknown_model")
+            raise InvalidRequest(f"there is no model {str(name)[:60]!r}", param="model", code="unknown_model")
         section = self._sections[own]
         if kind not in section.kinds:
             message = f"model {own!r} does not do {kind}"

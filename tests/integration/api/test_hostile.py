@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 from uuid import UUID
 
 import pytest
+import requests
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 
+from api import create_app
 from gifty_compute.core import Core
 from tests.integration.conftest import API, WORKER
 
@@ -240,3 +244,29 @@ def test_a_text_that_the_local_model_would_hold_up_everybody_with_is_422(client:
 
     assert (answer.status_code, answer.json["error"]["code"]) == (422, "text_too_long")
     assert "priority low" in answer.json["error"]["message"]
+
+
+def test_a_chunked_body_over_the_limit_is_413_whatever_its_beginning_says(core: Core) -> None:
+    server = make_server("127.0.0.1", 0, create_app(core), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    chunks = [b'{"input":"hi"', *[b" " * 100_000] * 11, b"}"]
+
+    answer = requests.post(
+        f"http://127.0.0.1:{server.server_port}/v1/embeddings",
+        data=iter(chunks),
+        headers={**API, "Content-Type": "application/json"},
+        timeout=30,
+    )
+
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_an_unknown_model_is_not_echoed_whole(client: FlaskClient) -> None:
+    answer = client.post("/v1/embeddings", json={"input": "чай", "model": "m" * 100_000}, headers=API)
+
+    assert answer.status_code == 422
+    assert len(answer.data) < 1000
