@@ -40,7 +40,7 @@ def register(app: Celery, served: list[tuple[str, str]]) -> None:
     """
     worker = _Worker(app)
     worker_init.connect(worker.start, weak=False)
-    worker_process_init.connect(worker.load_engine, weak=False)
+    worker_process_init.connect(worker.begin, weak=False)
     worker_shutting_down.connect(worker.stop, weak=False)
     for task_type in sorted({kind for kind, _ in served}):
         _register_type(app, worker, task_type)
@@ -69,16 +69,17 @@ class _Worker:
     def start(self, sender: Any, **_: object) -> None:
         """Fails the start over a bad setting: Celery would only log what a signal handler raises."""
         try:
-            self.core.start()
+            log.info("worker starts with logic %s", self.core.logic.version)
         except InvalidConfig as error:
             raise SystemExit(str(error)) from error
-        log.info("worker starts with logic %s", self.core.logic.version)
-        # A model that was loaded before a fork hangs every child: prefork's load it in worker_process_init.
+        # Neither threads nor a model that is loaded survive a fork (a warm parent hangs every child):
+        # prefork's children begin by themselves, in worker_process_init.
         if "prefork" not in sender.pool_cls.__module__:
-            self.load_engine()
+            self.begin()
 
-    def load_engine(self, **_: object) -> None:
-        """A worker without its engine must not start: it would fail the whole queue, task by task."""
+    def begin(self, **_: object) -> None:
+        """Begins in the process that works. Without its engine it would fail the whole queue."""
+        self.core.start()
         try:
             self.core.shelf.get(ENGINE)
         except EngineError as error:
