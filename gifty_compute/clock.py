@@ -51,3 +51,7 @@ class Deadline:
     @property
     def expired(self) -> bool:
         return self.clock.monotonic() >= self.at
+
+    def share(self, fraction: float) -> Deadline:
+        """The moment when this fraction of what is left will have passed."""
+        return Deadline(self.clock.monotonic() + fraction * self.remaining, self.clock)

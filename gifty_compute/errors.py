@@ -15,6 +15,8 @@ GiftyComputeError
 ├── InvalidResult             a worker's or provider's result breaks its type's schema
 ├── InvalidConfig             a file or variable that the operator must mend
 ├── EngineError               a model could not do its work
+├── TransportError            bytes did not arrive: `sent` says whether the request may have
+├── ProviderError             a provider could not or would not answer: `failure` says what may help
 ├── NoRoute                   every provider of the route failed
 ├── DeadlineExceeded
 └── Unavailable               ours or a store's; `retry_after` says when to come back
@@ -23,10 +25,13 @@ GiftyComputeError
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 __all__ = [
     "Conflict",
     "DeadlineExceeded",
     "EngineError",
+    "Failure",
     "GiftyComputeError",
     "IdempotencyConflict",
     "InvalidConfig",
@@ -37,9 +42,11 @@ __all__ = [
     "NoRoute",
     "NotAcceptable",
     "NotFound",
+    "ProviderError",
     "StoreUnavailable",
     "TaskFinished",
     "TooLarge",
+    "TransportError",
     "Unauthorized",
     "Unavailable",
     "UnsupportedMedia",
@@ -154,6 +161,54 @@ class EngineError(GiftyComputeError):
 
     code = "engine_error"
     retryable = True
+
+
+class TransportError(GiftyComputeError):
+    """The bytes of a request or an answer did not arrive.
+
+    Codes: connect_failed, connection_lost, timeout, response_too_large, bad_certificate. `sent` is False only
+    when the other side cannot have seen the request.
+    """
+
+    code = "connection_lost"
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, code: str | None = None, sent: bool = True) -> None:
+        super().__init__(message)
+        self.code = code or type(self).code
+        self.sent = sent
+
+
+class Failure(StrEnum):
+    """What may help after a provider failed."""
+
+    RETRY = "retry"
+    """The same provider may succeed soon."""
+    FAILOVER = "failover"
+    """This provider cannot serve now; the next one may."""
+    FATAL = "fatal"
+    """The request itself is bad, or refused, by the provider's word."""
+    CONFIG = "config"
+    """Key, credit, permission, model id or region: the operator must act, and no caller is at fault."""
+
+
+class ProviderError(GiftyComputeError):
+    """A provider could not or would not answer.
+
+    The message is ours alone: providers quote inputs and tracebacks in theirs. `retry_after` is in seconds,
+    None where the provider did not say.
+    """
+
+    code = "provider_error"
+    retryable = True
+
+    def __init__(
+        self, message: str | None = None, *, failure: Failure, code: str, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message or code)
+        self.failure = failure
+        self.code = code
+        self.retry_after = retry_after
 
 
 class NoRoute(GiftyComputeError):

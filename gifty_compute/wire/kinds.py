@@ -10,7 +10,9 @@ from gifty_compute.wire.body import Body
 from gifty_compute.wire.classify import ClassifyPayload, check_classify
 from gifty_compute.wire.embedding import EmbeddingPayload, check_embedding
 from gifty_compute.wire.expected import Expected
+from gifty_compute.wire.llm import LlmPayload, check_llm
 from gifty_compute.wire.rerank import RerankPayload, check_rerank
+from gifty_compute.wire.score import ScorePayload, check_score
 
 __all__ = ["KINDS", "Kind"]
 
@@ -29,4 +31,6 @@ KINDS: dict[str, Kind] = {
     "embedding": Kind(EmbeddingPayload, check_embedding),
     "rerank": Kind(RerankPayload, check_rerank),
     "classify": Kind(ClassifyPayload, check_classify),
+    "score": Kind(ScorePayload, check_score),
+    "llm": Kind(LlmPayload, check_llm),
 }

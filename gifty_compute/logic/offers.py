@@ -1,0 +1,138 @@
+"""Offers: which providers may be asked for a model, in which order, and under which id each knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gifty_compute.errors import InvalidConfig
+from gifty_compute.logic import defaults
+from gifty_compute.logic.file import (
+    ClassifySection,
+    KindName,
+    KindSection,
+    LogicFile,
+    ModelSection,
+    OfferSection,
+    ProviderSection,
+    ScoreSection,
+)
+
+__all__ = ["Model", "Offer", "offers", "refuse_bad_routes"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model by its own name, with the name of its vectors' space (None for a model that makes none)."""
+
+    name: str
+    section: ModelSection
+
+    @property
+    def space(self) -> str | None:
+        return self.section.space
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A provider that may be asked for a model, and how it is asked."""
+
+    provider: str
+    section: ProviderSection
+    ask_as: KindName
+    """What the adapter is asked for: the kind itself, or `llm` where a language model does the work."""
+    model_id: str
+    """The provider's own name of the model."""
+    flags: OfferSection
+    model_name: str
+    """What the answer says that it was done by."""
+
+
+def offers(file: LogicFile, kind: KindName, model: Model) -> tuple[Offer, ...]:
+    """All providers of the route for this kind that serve this very model, in the configured order."""
+    names = dict.fromkeys(_route(file, kind))
+    if not file.features.use_runpod_for_high_priority:
+        names.pop("runpod", None)
+    if "/" in model.name and kind == "llm":
+        names = dict.fromkeys(model.section.providers)
+    found = (_offer(file, kind, model, name) for name in names)
+    return tuple(offer for offer in found if offer is not None)
+
+
+def refuse_bad_routes(file: LogicFile, kind: KindName, model: Model) -> None:
+    """Raises InvalidConfig where the file names a provider that does not serve the kind's own model.
+
+    Nothing else would tell: a provider that is left out, or one whose vectors are of another space.
+    """
+    for key, name in _named(file, kind):
+        if name not in file.providers:
+            raise InvalidConfig(f"{key}: there is no provider {name!r}; known: {', '.join(file.providers)}")
+        if _offer(file, kind, model, name) is None:
+            raise InvalidConfig(f"{key}: {_why_not(file, kind, model, name)}")
+
+
+def _route(file: LogicFile, kind: KindName) -> Iterable[str]:
+    if kind == "llm":
+        return (file.llm.default_provider, *file.llm.fallbacks)
+    section: KindSection = getattr(file, kind)
+    if section.providers is not None:
+        return section.providers
+    if kind == "embedding":
+        return (file.llm.embedding_provider, "intelligence_api", *file.providers)
+    first = defaults.KIND_PROVIDERS[kind]
+    if kind == "rerank":
+        return (first, *file.providers)
+    return (first, *_native(file, kind), file.llm.default_provider, *file.llm.fallbacks)
+
+
+def _native(file: LogicFile, kind: KindName) -> list[str]:
+    return [name for name, section in file.providers.items() if kind in section.kinds]
+
+
+def _named(file: LogicFile, kind: KindName) -> list[tuple[str, str]]:
+    """The providers that the file names for this kind, each with its key."""
+    if kind == "llm":
+        named = [("llm.default_provider", file.llm.default_provider)]
+        return named + [("llm.fallbacks", name) for name in file.llm.fallbacks]
+    section: KindSection = getattr(file, kind)
+    named = [(f"{kind}.providers", name) for name in section.providers or ()]
+    if kind == "embedding" and section.providers is None:
+        named.append(("llm.embedding_provider", file.llm.embedding_provider))
+    return named
+
+
+def _offer(file: LogicFile, kind: KindName, model: Model, name: str) -> Offer | None:
+    provider = file.providers[name]
+    if kind in provider.kinds and name in model.section.providers:
+        model_id = model.section.providers[name]
+        flags = provider.models.get(model_id, OfferSection())
+        answers_as = f"{name}/{model_id}" if kind == "llm" else model.name
+        return Offer(name, provider, kind, model_id, flags, answers_as)
+    section = getattr(file, kind)
+    if isinstance(section, ClassifySection | ScoreSection) and "llm" in provider.kinds:
+        by = file.models[section.llm_model]
+        if name in by.providers:
+            model_id = by.providers[name]
+            flags = provider.models.get(model_id, OfferSection())
+            return Offer(name, provider, "llm", model_id, flags, f"{name}/{model_id}")
+    return None
+
+
+def _why_not(file: LogicFile, kind: KindName, model: Model, name: str) -> str:
+    of_space = f" (space {model.space})" if kind == "embedding" else ""
+    could = [other for other in file.providers if _offer(file, kind, model, other) is not None]
+    others = [
+        own
+        for own, section in file.models.items()
+        if kind in section.kinds and name in section.providers and kind in file.providers[name].kinds
+    ]
+    fixes = []
+    if could:
+        fixes.append(f"name one that does: {', '.join(could)}")
+    if others and kind != "llm":
+        key = "llm.model_embedding" if kind == "embedding" else f"{kind}.model"
+        again = ", another space: embed everything again" if kind == "embedding" else ""
+        fixes.append(f"{key}: {others[0]}{again}")
+    if kind in file.providers[name].kinds:
+        fixes.append(f"if it does serve it, say under which id: models.{model.name}.providers.{name}: ID")
+    return f"{name} does not serve {model.name}{of_space}. To mend it, either " + "; or ".join(fixes)
