@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Flask
 
-from api import bridge, docs, errors, health, high, tasks
+from api import bridge, chat, docs, errors, health, high, tasks
+from api.admission import Admission
 from api.auth import Guard
 from gifty_compute.core import Core
 
@@ -19,7 +20,8 @@ def create_app(core: Core) -> Flask:
     app.url_map.merge_slashes = False
     app.extensions["core"] = core
     app.extensions["guard"] = Guard(api=core.settings.api_tokens, internal=core.settings.internal_api_token)
-    for part in (high, tasks, bridge, health):
+    app.extensions["admission"] = Admission(core.settings.facade_threads)
+    for part in (high, chat, tasks, bridge, health):
         app.register_blueprint(part.blueprint)
     if core.settings.docs_enabled:
         app.register_blueprint(docs.blueprint)

@@ -9,23 +9,19 @@ import numpy as np
 from flask import Blueprint, Response
 
 from api.answers import json_answer
-from api.operation import core, operation
-from api.tasks import submit
-from gifty_compute.clock import Deadline
-from gifty_compute.errors import InvalidRequest
-from gifty_compute.logic.logic import Logic
-from gifty_compute.routing.router import Answer
-from gifty_compute.wire.answers import ClassifyAnswer, EmbeddingAnswer, RerankAnswer
-from gifty_compute.wire.body import Deliverable
+from api.operation import operation
+from api.road import ERRORS, answer_headers, as_task, ask
+from gifty_compute.providers.base import Usage
+from gifty_compute.wire.answers import ClassifyAnswer, EmbeddingAnswer, RerankAnswer, ScoreAnswer
 from gifty_compute.wire.classify import ClassifyRequest
 from gifty_compute.wire.embedding import EmbeddingRequest
 from gifty_compute.wire.rerank import RerankRequest
-from gifty_compute.wire.task import SubmitRequest, Task
+from gifty_compute.wire.score import ScoreRequest
+from gifty_compute.wire.task import Task
 
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("high", __name__)
-_ERRORS = (400, 401, 409, 413, 415, 422, 502, 503, 504)
 
 
 @blueprint.post("/v1/embeddings")
@@ -33,15 +29,14 @@ _ERRORS = (400, 401, 409, 413, 415, 422, 502, 503, 504)
     scope="api",
     body=EmbeddingRequest,
     answers={200: EmbeddingAnswer, 202: Task},
-    errors=_ERRORS,
+    errors=ERRORS,
     headers=("Idempotency-Key",),
 )
 def embeddings(body: EmbeddingRequest) -> Response:
     """One vector a text, in the order of the texts, all of one space."""
     if body.priority == "low":
-        return _as_task("embedding", body, body.payload())
-    logic = core().logic
-    answer = _route(logic, "embedding", body, body.payload())
+        return as_task("embedding", body, body.payload())
+    logic, answer = ask("embedding", body, body.payload())
     vectors = answer.result["embeddings"]
     if body.encoding_format == "base64":
         rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
@@ -52,9 +47,9 @@ def embeddings(body: EmbeddingRequest) -> Response:
             "object": "list",
             "data": [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)],
             "model": answer.result["model"],
-            "usage": answer.usage,
+            "usage": _usage(answer.usage),
         },
-        headers={**_headers(logic, answer), "X-Gifty-Space": answer.result["space"]},
+        headers={**answer_headers(logic, answer), "X-Gifty-Space": answer.result["space"]},
     )
 
 
@@ -63,15 +58,14 @@ def embeddings(body: EmbeddingRequest) -> Response:
     scope="api",
     body=RerankRequest,
     answers={200: RerankAnswer, 202: Task},
-    errors=_ERRORS,
+    errors=ERRORS,
     headers=("Idempotency-Key",),
 )
 def rerank(body: RerankRequest) -> Response:
     """A score for each document, and the documents best first."""
     if body.priority == "low":
-        return _as_task("rerank", body, body.payload())
-    logic = core().logic
-    answer = _route(logic, "rerank", body, body.payload())
+        return as_task("rerank", body, body.payload())
+    logic, answer = ask("rerank", body, body.payload())
     scores = answer.result["scores"]
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
     results: list[dict[str, Any]] = [{"index": i, "relevance_score": scores[i]} for i in order]
@@ -84,9 +78,9 @@ def rerank(body: RerankRequest) -> Response:
             "kind": answer.result["kind"],
             "results": results,
             "scores": scores,
-            "usage": answer.usage,
+            "usage": _usage(answer.usage),
         },
-        headers=_headers(logic, answer),
+        headers=answer_headers(logic, answer),
     )
 
 
@@ -95,38 +89,37 @@ def rerank(body: RerankRequest) -> Response:
     scope="api",
     body=ClassifyRequest,
     answers={200: ClassifyAnswer, 202: Task},
-    errors=_ERRORS,
+    errors=ERRORS,
     headers=("Idempotency-Key",),
 )
 def classify(body: ClassifyRequest) -> Response:
     """Gifty's category for each of a shop's category names."""
     if body.priority == "low":
-        return _as_task("classify", body, body.payload())
-    logic = core().logic
-    answer = _route(logic, "classify", body, body.payload())
-    return json_answer(answer.result, headers=_headers(logic, answer))
+        return as_task("classify", body, body.payload())
+    logic, answer = ask("classify", body, body.payload())
+    return json_answer(answer.result, headers=answer_headers(logic, answer))
 
 
-def _route(logic: Logic, kind: str, body: Deliverable, payload: dict[str, Any]) -> Answer:
-    section = logic.section(kind)
-    timeout_ms = body.timeout_ms or section.timeout_ms
-    if timeout_ms > section.max_timeout_ms:
-        raise InvalidRequest(f"timeout_ms is at most {section.max_timeout_ms} here", param="timeout_ms")
-    deadline = Deadline.after(timeout_ms / 1000, core().clock)
-    return core().router.run(logic, kind, logic.place(kind, payload), deadline)
+@blueprint.post("/v1/products/score")
+@operation(
+    scope="api",
+    body=ScoreRequest,
+    answers={200: ScoreAnswer, 202: Task},
+    errors=ERRORS,
+    headers=("Idempotency-Key",),
+)
+def score(body: ScoreRequest) -> Response:
+    """How good a gift a product is."""
+    if body.priority == "low":
+        return as_task("score", body, body.payload())
+    logic, answer = ask("score", body, body.payload())
+    scored = answer.result["scores"][0]
+    about = {"model": answer.result["model"], "version": answer.result["version"]}
+    return json_answer({**scored, **about}, headers=answer_headers(logic, answer))
 
 
-def _as_task(task_type: str, body: Deliverable, payload: dict[str, Any]) -> Response:
-    request = SubmitRequest(
-        task_type=task_type, payload=payload, metadata=body.metadata, callback_url=body.callback_url
-    )
-    return submit(request)
-
-
-def _headers(logic: Logic, answer: Answer) -> dict[str, str]:
-    return {
-        "X-Gifty-Provider": answer.provider,
-        "X-Gifty-Attempts": str(answer.attempts),
-        "X-Gifty-Config": logic.version,
-        "X-Gifty-Cache": "miss",
-    }
+def _usage(usage: Usage | None) -> dict[str, int] | None:
+    """In OpenAI's words; null where the provider does not count."""
+    if usage is None:
+        return None
+    return {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens + usage.output_tokens}

@@ -7,6 +7,7 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 from pydantic import Field
 
+from api.admission import admission
 from api.answers import json_answer, task_json
 from api.operation import caller, core, operation, request_id
 from api.query import Query
@@ -56,7 +57,12 @@ def get_task(task_id: str, query: WaitQuery) -> Response:
     """The task, at once or as soon as it has ended or the seconds have passed."""
     found = core().store.get(find_task_id(task_id))
     if query.wait and found.completed_at is None:
-        core().waits.wait(found.id, query.wait)
+        leave = admission().try_enter()
+        if leave is not None:
+            try:
+                core().waits.wait(found.id, query.wait)
+            finally:
+                leave()
         found = core().store.get(found.id)
     return json_answer(task_json(found))
 

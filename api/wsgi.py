@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from celery import Celery
 
 from api import create_app
@@ -13,7 +15,8 @@ configure_logging()
 celery = Celery("gifty-compute", config_source="celeryconfig", set_as_current=False)
 # Callers wait while their task is announced: a broker that hangs is given a second, not a worker's patience.
 celery.conf.broker_transport_options = {**celery.conf.broker_transport_options, "socket_timeout": 1}
-core = build(read_settings(), celery)
+core = build(read_settings(), celery, environ=os.environ)
 core.start()
+core.high.start(lambda: core.logic)
 core.maintainer.start()
 app = create_app(core)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Clock", "Deadline", "SystemClock"]
+__all__ = ["Clock", "Deadline", "ExtendableDeadline", "SystemClock"]
 
 
 class Clock(Protocol):
@@ -55,3 +55,11 @@ class Deadline:
     def share(self, fraction: float) -> Deadline:
         """The moment when this fraction of what is left will have passed."""
         return Deadline(self.clock.monotonic() + fraction * self.remaining, self.clock)
+
+
+class ExtendableDeadline(Deadline):
+    """A deadline that whoever made it may move, while others are already waiting by it."""
+
+    def extend(self, to: Deadline) -> None:
+        """From now on it is that moment."""
+        object.__setattr__(self, "at", to.at)

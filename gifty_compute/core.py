@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -9,15 +10,14 @@ from celery import Celery
 
 from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.watch import LogicWatch
 from gifty_compute.maintain import Maintainer
-from gifty_compute.providers.local import LocalProvider
 from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.store import TaskStore
 from gifty_compute.queue.waits import Waits
-from gifty_compute.routing.router import Router
 from gifty_compute.settings import Settings
 
 __all__ = ["Core", "build"]
@@ -36,7 +36,7 @@ class Core:
     announcer: Announcer
     waits: Waits
     maintainer: Maintainer
-    router: Router
+    high: HighRoad
     shelf: EngineShelf
 
     @property
@@ -49,17 +49,24 @@ class Core:
         self.logic_watch.start()
 
     def close(self) -> None:
+        self.high.close()
         self.logic_watch.stop()
         self.maintainer.stop()
         self.database.close()
 
 
 def build(
-    settings: Settings, celery: Celery, *, clock: Clock | None = None, rng: Random | None = None
+    settings: Settings,
+    celery: Celery,
+    *,
+    environ: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
+    rng: Random | None = None,
 ) -> Core:
     """The parts for these settings; dials nothing yet. Raises InvalidConfig for a bad logic.yaml.
 
-    `celery` is the app through which work is announced; its settings are celeryconfig.py's.
+    `celery` is the app through which work is announced; its settings are celeryconfig.py's. `environ` holds
+    the keys and addresses of providers; without it only the local one can be asked.
     """
     clock, rng = clock or SystemClock(), rng or Random()  # noqa: S311  # jitter and turns, not secrets
     logic = LogicWatch(settings.logic_config_path, settings.llm_overrides)
@@ -77,6 +84,6 @@ def build(
         announcer=announcer,
         waits=Waits(store, cap=settings.facade_threads // 4),
         maintainer=Maintainer(database, store, announcer, period=settings.maintain_period_seconds),
-        router=Router({"local": LocalProvider(shelf)}),
+        high=build_high_road(environ or {}, settings.redis_url.get_secret_value(), shelf, clock, rng),
         shelf=shelf,
     )

@@ -120,6 +120,7 @@ PROVIDERS = {
         base_url="https://openrouter.ai/api/v1",
         key_variable="OPENROUTER_API_KEY",
         base_variable="OPENROUTER_API_BASE",
+        reports_cost=True,
         models={"openai/gpt-oss-20b": _GPT_OSS, "openai/gpt-oss-120b": _GPT_OSS},
     ),
     "together": ProviderSection(

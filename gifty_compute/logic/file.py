@@ -119,10 +119,13 @@ class ProviderSection(Section):
     kinds: tuple[KindName, ...] = Field(min_length=1)
     base_url: str | None = None
     key_variable: str | None = Field(default=None, description="Environment variable of its key or keys.")
-    base_variable: str | None = Field(default=None, description="Environment variable that replaces base_url.")
+    base_variable: str | None = Field(
+        default=None, description="Environment variable that replaces base_url."
+    )
     models: dict[Name, OfferSection] = Field(default={}, description="By the provider's own ids.")
     limits: LimitsSection = LimitsSection()
     budget_usd_per_day: float | None = Field(default=None, gt=0)
+    reports_cost: bool = Field(default=False, description="Whether its answers say what they cost.")
     headers: dict[str, str] = Field(default={}, description="Sent with every request.")
     format: Literal["gifty", "infinity", "infinity_openai"] = Field(
         default="gifty", description="RunPod: what the handler of the endpoint speaks for embeddings."
@@ -167,7 +170,9 @@ class BreakerSection(Section):
 
     failures: int = Field(default=5, ge=1, description="In a row, until the circuit opens.")
     open_seconds: Seconds = 15
-    config_seconds: Seconds = Field(default=300, description="After an error that only the operator can mend.")
+    config_seconds: Seconds = Field(
+        default=300, description="After an error that only the operator can mend."
+    )
 
 
 class CacheSection(Section):

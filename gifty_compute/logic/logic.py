@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast, get_args
 
@@ -16,7 +17,8 @@ from gifty_compute.logic.file import (
     RouteSection,
     SpaceSection,
 )
-from gifty_compute.logic.offers import Model, Offer, offers, refuse_bad_routes
+from gifty_compute.logic.offers import Model, Offer, offers, refuse_bad_routes, refuse_unpriced_budgets
+from gifty_compute.logic.reference import Reference
 from gifty_compute.wire.expected import Expected
 
 __all__ = ["KINDS", "Logic", "Model", "Offer"]
@@ -30,6 +32,8 @@ class Logic:
 
     file: LogicFile
     version: str
+    references: Mapping[str, Reference] = field(default_factory=dict)
+    """By space, where the space has any."""
 
     def __post_init__(self) -> None:
         for name, section in self._sections.items():
@@ -61,6 +65,7 @@ class Logic:
                 known = ", ".join(sorted(n for n, s in self._sections.items() if kind in s.kinds))
                 raise InvalidConfig(f"{key}: {name!r} is not a model for {kind}; known: {known}")
             refuse_bad_routes(self.file, kind, self.model(kind, None))
+        refuse_unpriced_budgets(self.file)
 
     @property
     def _sections(self) -> dict[str, ModelSection]:

@@ -18,7 +18,7 @@ from gifty_compute.logic.file import (
     ScoreSection,
 )
 
-__all__ = ["Model", "Offer", "offers", "refuse_bad_routes"]
+__all__ = ["Model", "Offer", "offers", "refuse_bad_routes", "refuse_unpriced_budgets"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ def refuse_bad_routes(file: LogicFile, kind: KindName, model: Model) -> None:
             raise InvalidConfig(f"{key}: there is no provider {name!r}; known: {', '.join(file.providers)}")
         if _offer(file, kind, model, name) is None:
             raise InvalidConfig(f"{key}: {_why_not(file, kind, model, name)}")
+
+
+def refuse_unpriced_budgets(file: LogicFile) -> None:
+    """Raises InvalidConfig for a budget that nothing could be counted against."""
+    for name, provider in file.providers.items():
+        if provider.budget_usd_per_day is None or provider.reports_cost:
+            continue
+        for model in file.models.values():
+            model_id = model.providers.get(name)
+            priced = model_id is None or provider.models.get(model_id, OfferSection()).price is not None
+            if not priced and provider.usd_per_second is None:
+                missing = f"providers.{name}.models.{model_id}.price"
+                raise InvalidConfig(f"providers.{name}.budget_usd_per_day: needs {missing}")
 
 
 def _route(file: LogicFile, kind: KindName) -> Iterable[str]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
-
-from typing import Any
 
 from gifty_compute.errors import InvalidConfig
 from gifty_compute.logic import defaults
 from gifty_compute.logic.file import LogicFile
 from gifty_compute.logic.logic import Logic
+from gifty_compute.logic.reference import read_reference
 
 __all__ = ["DEFAULT_LOGIC", "Overrides", "parse_logic", "read_logic", "read_text"]
 
@@ -22,8 +22,13 @@ Overrides = Mapping[str, str]
 """Keys of the section `llm` that the environment decides, as in Gifty's backend."""
 
 
-def parse_logic(text: str, overrides: Overrides | None = None, *, name: str = "logic.yaml") -> Logic:
-    """The file's text as Logic. Raises InvalidConfig with the file, the key and the reason."""
+def parse_logic(
+    text: str, overrides: Overrides | None = None, *, name: str = "logic.yaml", folder: Path | None = None
+) -> Logic:
+    """The file's text as Logic. Raises InvalidConfig with the file, the key and the reason.
+
+    The files that it names are looked for in the folder; they are read again only when the text changes.
+    """
     overrides = overrides or {}
     try:
         raw = yaml.safe_load(text)
@@ -46,7 +51,12 @@ def parse_logic(text: str, overrides: Overrides | None = None, *, name: str = "l
         raise InvalidConfig(f"{name}: {reasons}") from error
     said = text + "".join(f"\n{key}={value}" for key, value in sorted(overrides.items()))
     try:
-        return Logic(file, hashlib.sha256(said.encode()).hexdigest()[:12])
+        references = {
+            space: read_reference((folder or Path()) / section.reference, space, section.dim)
+            for space, section in file.spaces.items()
+            if section.reference is not None
+        }
+        return Logic(file, hashlib.sha256(said.encode()).hexdigest()[:12], references)
     except InvalidConfig as error:
         raise InvalidConfig(f"{name}: {error}") from error
 
@@ -90,7 +100,7 @@ def read_text(path: Path) -> str:
 
 def read_logic(path: Path, overrides: Overrides | None = None) -> Logic:
     """Logic from this file. Raises InvalidConfig."""
-    return parse_logic(read_text(path), overrides, name=str(path))
+    return parse_logic(read_text(path), overrides, name=str(path), folder=path.parent)
 
 
 # What a worker without a logic.yaml of its own goes by.

@@ -31,7 +31,7 @@ class LogicWatch:
         self._path, self._overrides = path, overrides or {}
         text = read_text(path)
         self._seen = _digest(text)
-        self._current = parse_logic(text, self._overrides, name=str(path))
+        self._current = parse_logic(text, self._overrides, name=str(path), folder=path.parent)
         self._stop = threading.Event()
         self.error: str | None = None
         self.rejected = 0
@@ -52,7 +52,7 @@ class LogicWatch:
         if seen == self._seen:
             return
         try:
-            new = parse_logic(text, self._overrides, name=str(self._path))
+            new = parse_logic(text, self._overrides, name=str(self._path), folder=self._path.parent)
             new.refuse_changed_spaces(self._current)
         except InvalidConfig as error:
             self._reject(seen, error)

@@ -54,7 +54,9 @@ def as_json(response: HttpResponse) -> Any:
     try:
         return orjson.loads(response.body)
     except orjson.JSONDecodeError as error:
-        raise bad_answer(f"answered {response.status} with a body that is not JSON", code="not_json") from error
+        raise bad_answer(
+            f"answered {response.status} with a body that is not JSON", code="not_json"
+        ) from error
 
 
 def as_object(response: HttpResponse) -> dict[str, Any]:

@@ -1,77 +1,179 @@
-"""The router: asks a route's providers in order, within one deadline, and checks what they answer."""
+"""The router: one call in, one checked answer out, whatever a single provider does."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
 
-from gifty_compute.clock import Deadline
-from gifty_compute.errors import DeadlineExceeded, GiftyComputeError, InvalidRequest, NoRoute
-from gifty_compute.logic.logic import Logic
-from gifty_compute.providers.base import Provider
+from gifty_compute.clock import Deadline, ExtendableDeadline
+from gifty_compute.errors import Failure, InvalidRequest, InvalidResult, ProviderError
+from gifty_compute.providers import by_llm
+from gifty_compute.providers.access import Access
+from gifty_compute.providers.base import Ask, Delta, Provider, Reply, StreamingProvider
+from gifty_compute.routing.call import Answer, Call, Next, Stage
+from gifty_compute.routing.cost import cost_usd
+from gifty_compute.routing.guard import Candidate, Guard, Outcome
+from gifty_compute.routing.order import Ordering
+from gifty_compute.routing.walk import Walk
 from gifty_compute.wire.kinds import KINDS
 
-__all__ = ["Answer", "Router"]
+__all__ = ["Answer", "Call", "ChatStream", "Router"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A checked result, who gave it, and how many were asked."""
+class ChatStream:
+    """An answer that is still arriving, after its first piece is there."""
 
-    result: dict[str, Any]
     provider: str
+    model: str
     attempts: int
-    usage: dict[str, int] | None
-    """prompt_tokens and total_tokens as the provider counted them; None where it does not."""
+    deltas: Iterator[Delta]
+    """Closing it ends the exchange with the provider. Raises ProviderError when the provider breaks off."""
 
 
 class Router:
-    """Knows the providers by name; the Logic of each call says which of them, and in what order."""
+    """Knows the providers by the name of their adapter; the logic of each call says who is asked.
 
-    def __init__(self, providers: Mapping[str, Provider]) -> None:
-        self._providers = providers
+    A call passes the stages from first to last, then walks from provider to provider; the guards say who may
+    be asked, and learn from how it went.
+    """
 
-    def run(self, logic: Logic, kind: str, payload: dict[str, Any], deadline: Deadline) -> Answer:
-        """The first valid answer of the route for this kind and the payload's model.
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        access: Access,
+        *,
+        ordering: Ordering,
+        rng: Random,
+        stages: Sequence[Stage] = (),
+        guards: Sequence[Guard] = (),
+    ) -> None:
+        self._providers, self._access = providers, access
+        self._ordering, self._rng, self._guards = ordering, rng, guards
+        self._way: Next = self._ask
+        for stage in reversed(stages):
+            self._way = partial(_through, stage, self._way)
 
-        Raises InvalidRequest (not_served) when no provider of the route does this, DeadlineExceeded when time
-        is over, and NoRoute naming each provider's error when all of them failed.
+    def run(self, call: Call) -> Answer:
+        """The first valid answer of the route for this call.
+
+        Raises InvalidRequest (not_served: no provider of the route can be asked for it; rejected_by_provider
+        or refused: not even two of them take the request), DeadlineExceeded when time is over, Unavailable
+        when all must be left alone for a while, and NoRoute naming each provider's error when all failed.
         """
-        model = logic.model(kind, payload["model"])
-        route = logic.route(kind)
-        able = [
-            provider
-            for provider in (self._providers[name] for name in route if name in self._providers)
-            if provider.serves(kind, model)
+        return self._way(call)
+
+    def stream(self, call: Call) -> ChatStream:
+        """The same for a language model's answer, piece by piece: another provider is asked only before the
+        first piece."""
+        candidates = [
+            candidate
+            for candidate in self._candidates(call)
+            if isinstance(self._providers[candidate.offer.section.adapter], StreamingProvider)
         ]
-        if not able:
+        walk = Walk(call, candidates, self._guards, partial(self._begin, call), self._rng)
+        found = walk.run()
+        first, rest = found.value
+        offer = found.candidate.offer
+        deltas = self._watched(call, found.candidate, first, rest)
+        return ChatStream(found.candidate.name, offer.model_name, found.attempts, deltas)
+
+    def candidates(self, call: Call) -> list[Candidate]:
+        """Everybody who could be asked, in order, whether or not a guard would let them."""
+        found = [
+            Candidate(offer, site)
+            for offer in call.logic.offers(call.kind, call.model)
+            if offer.provider not in call.never
+            for site in self._access.sites(offer)
+        ]
+        return self._ordering.sort(call, found)
+
+    def attempt(self, call: Call, candidate: Candidate, deadline: Deadline) -> tuple[Answer, Reply]:
+        """One attempt, checked. Raises ProviderError; InvalidRequest for what the provider never takes."""
+        ask = self._ask_of(call, candidate, deadline)
+        provider = self._providers[candidate.offer.section.adapter]
+        if candidate.offer.ask_as == call.kind:
+            reply = provider.run(ask)
+        else:
+            reply = by_llm.run(provider, call.kind, ask)
+        expected = call.logic.expected(call.kind, call.model.name)
+        if call.kind != "embedding":
+            expected = replace(expected, model=candidate.offer.model_name)
+        try:
+            result = KINDS[call.kind].check(call.payload, dict(reply.result), expected)
+        except InvalidResult as error:
+            log.error("provider %s answered what cannot be right: %s", candidate.name, error.message)
+            raise ProviderError(error.message, failure=Failure.FAILOVER, code="bad_answer") from error
+        cost = cost_usd(candidate.offer, reply)
+        return Answer(result, candidate.name, 1, reply.usage, cost), reply
+
+    def _ask(self, call: Call) -> Answer:
+        walk = Walk(call, self._candidates(call), self._guards, partial(self.attempt, call), self._rng)
+        found = walk.run()
+        return replace(found.value, attempts=found.attempts)
+
+    def _candidates(self, call: Call) -> list[Candidate]:
+        found = self.candidates(call)
+        if not found:
+            route = [offer.provider for offer in call.logic.offers(call.kind, call.model)]
             named = ", ".join(route) or "no provider"
-            message = f"{kind} with {model.name!r} is routed to {named}, which this service cannot ask for it"
+            why = "no key for it" if route else "none serves it"
+            message = f"{call.kind} with {call.model.name!r} is routed to {named}, but here is {why}"
             raise InvalidRequest(message, param="model", code="not_served")
-        expected = logic.expected(kind, model.name)
-        failures: list[tuple[str, str]] = []
-        refusal: InvalidRequest | None = None
-        for attempts, provider in enumerate(able, start=1):
-            if deadline.expired:
-                break
-            try:
-                raw = provider.run(kind, model, payload, deadline)
-                checked = KINDS[kind].check(payload, raw, expected)
-                return Answer(checked, provider.name, attempts, raw.get("usage"))
-            except DeadlineExceeded:
-                raise
-            except InvalidRequest as error:
-                refusal = error
-            except GiftyComputeError as error:
-                log.warning("provider %s failed: %s", provider.name, error.code)
-                failures.append((provider.name, error.code))
-        if refusal is not None and not failures:
-            raise refusal
-        if deadline.expired:
-            raise DeadlineExceeded
-        told = "; ".join(f"{name}: {code}" for name, code in failures)
-        raise NoRoute(f"every provider failed: {told}", code=failures[-1][1])
+        return found
+
+    def _ask_of(self, call: Call, candidate: Candidate, deadline: Deadline) -> Ask:
+        payload = call.payload
+        if call.kind == "llm" and "max_tokens" not in payload:
+            payload = {**payload, "max_tokens": call.logic.file.llm.max_tokens}
+        space = call.logic.space(call.space) if call.space else None
+        return Ask(candidate.offer, candidate.site, payload, deadline, space, call.request_id)
+
+    def _begin(
+        self, call: Call, candidate: Candidate, deadline: Deadline
+    ) -> tuple[tuple[Delta, Iterator[Delta]], None]:
+        """The first piece, within the attempt's share, and the rest, within what the whole call has."""
+        growing = ExtendableDeadline(deadline.at, deadline.clock)
+        provider = self._providers[candidate.offer.section.adapter]
+        assert isinstance(provider, StreamingProvider)
+        deltas = provider.stream(self._ask_of(call, candidate, growing))
+        for delta in deltas:
+            if delta.text or delta.finish_reason:
+                growing.extend(call.deadline)
+                return (delta, deltas), None
+        raise ProviderError("the stream held nothing", failure=Failure.FAILOVER, code="bad_answer")
+
+    def _watched(
+        self, call: Call, candidate: Candidate, first: Delta, rest: Iterator[Delta]
+    ) -> Iterator[Delta]:
+        """All pieces; the guards learn at the end how it went."""
+        clock = call.deadline.clock
+        began, usage = clock.monotonic(), first.usage
+        error: ProviderError | None = None
+        try:
+            yield first
+            for delta in rest:
+                usage = delta.usage or usage
+                yield delta
+        except ProviderError as broken:
+            error = broken
+            raise
+        finally:
+            close = getattr(rest, "close", None)
+            if close is not None:
+                close()
+            seconds = clock.monotonic() - began
+            reply = None if error else Reply({}, usage)
+            cost = cost_usd(candidate.offer, reply) if reply else None
+            outcome = Outcome(seconds, reply, error, cost)
+            for guard in self._guards:
+                guard.left(candidate, call, outcome)
+
+
+def _through(stage: Stage, then: Next, call: Call) -> Answer:
+    return stage.run(call, then)

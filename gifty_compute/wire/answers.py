@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 __all__ = [
+    "ChatAnswer",
+    "ChatUsage",
     "ClassifyAnswer",
     "EmbeddingAnswer",
     "ErrorAnswer",
     "HealthAnswer",
     "RerankAnswer",
+    "ScoreAnswer",
 ]
 
 
@@ -63,6 +66,45 @@ class ClassifyAnswer(BaseModel):
     mappings: list[Mapping]
     model: str
     kind: str | None = None
+
+
+class ScoreAnswer(BaseModel):
+    """How good a gift the product is, from 0 to 10; `gift_vector` holds Gifty's ten axes."""
+
+    gift_score: float
+    reasoning: str
+    tags: list[str]
+    gift_vector: dict[str, Any] | None = None
+    model: str
+    version: str | None
+
+
+class ChatMessage(BaseModel):
+    role: Literal["assistant"]
+    content: str
+
+
+class ChatChoice(BaseModel):
+    index: int
+    message: ChatMessage
+    finish_reason: Literal["stop", "length", "content_filter"]
+
+
+class ChatUsage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatAnswer(BaseModel):
+    """OpenAI's chat completion, with one choice."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: ChatUsage | None
 
 
 class ErrorDetail(BaseModel):

@@ -121,8 +121,8 @@ class ChatRequest(Deliverable):
 def check_llm(payload: dict[str, Any], raw: dict[str, Any], expected: Expected) -> dict[str, Any]:
     """The result in its stored form.
 
-    Raises InvalidResult for an answer without text, and in JSON mode for text that is no JSON object; the
-    caller's own schema is checked where the answer is made.
+    Raises InvalidResult for an answer without text, and in JSON mode for text that is no JSON object. That
+    it satisfies the caller's own schema is the model's word alone.
     """
     expected.refuse_strangers(raw, {"content", "usage", "model", "provider", "finish_reason"})
     content, reason = raw.get("content"), raw.get("finish_reason", "stop")
