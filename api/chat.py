@@ -1,0 +1,144 @@
+"""Chat, in OpenAI's form: a whole answer, or server-sent events as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response
+
+from api.admission import admission
+from api.answers import json_answer
+from api.operation import core, operation, request_id
+from api.road import ERRORS, answer_headers, as_task, ask, call_of
+from gifty_compute.errors import ProviderError
+from gifty_compute.providers.base import Usage
+from gifty_compute.routing.router import ChatStream
+from gifty_compute.wire.answers import ChatAnswer
+from gifty_compute.wire.llm import ChatRequest
+from gifty_compute.wire.task import Task
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("chat", __name__)
+
+
+@blueprint.post("/v1/chat/completions")
+@operation(
+    scope="api",
+    body=ChatRequest,
+    answers={200: ChatAnswer, 202: Task},
+    errors=ERRORS,
+    headers=("Idempotency-Key",),
+)
+def chat(body: ChatRequest) -> Response:
+    """A language model's answer; with `stream` as server-sent events of OpenAI's chunks."""
+    if body.priority == "low":
+        return as_task("llm", body, body.payload())
+    if body.stream:
+        return _streamed(body)
+    logic, answer = ask("llm", body, body.payload())
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": answer.result["content"]},
+        "finish_reason": answer.result["finish_reason"],
+    }
+    about = _about("chat.completion", answer.result["model"])
+    value = {**about, "choices": [choice], "usage": _usage(answer.usage)}
+    return json_answer(value, headers=answer_headers(logic, answer))
+
+
+def _streamed(body: ChatRequest) -> Response:
+    call = call_of("llm", body, body.payload())
+    leave = admission().enter()
+    try:
+        stream = core().high.router.stream(call)
+    except BaseException:
+        leave()
+        raise
+    headers = {
+        "X-Gifty-Provider": stream.provider,
+        "X-Gifty-Attempts": str(stream.attempts),
+        "X-Gifty-Config": call.logic.version,
+        "X-Gifty-Cache": "miss",
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",
+    }
+    with_usage = body.stream_options is not None and body.stream_options.include_usage
+    about = _about("chat.completion.chunk", stream.model)
+    events = _Events(stream, about, leave, with_usage=with_usage, request_id=request_id())
+    return Response(events, headers=headers, mimetype="text/event-stream")
+
+
+class _Events:
+    """The body of a streamed answer; the server closes it at its end, and when the client hangs up."""
+
+    def __init__(
+        self,
+        stream: ChatStream,
+        about: dict[str, Any],
+        leave: Callable[[], None],
+        *,
+        with_usage: bool,
+        request_id: str,
+    ) -> None:
+        self._stream, self._about = stream, about
+        self._with_usage, self._request_id = with_usage, request_id
+        self._leave: Callable[[], None] | None = leave
+        self._events = self._make()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._events
+
+    def close(self) -> None:
+        """Ends the exchange with the provider and gives the place back; twice does no harm."""
+        self._events.close()
+        close = getattr(self._stream.deltas, "close", None)
+        if close is not None:
+            close()
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+
+    def _make(self) -> Any:
+        usage: Usage | None = None
+        yield self._chunk({"role": "assistant", "content": ""}, None)
+        try:
+            for delta in self._stream.deltas:
+                usage = delta.usage or usage
+                if delta.text:
+                    yield self._chunk({"content": delta.text}, None)
+                if delta.finish_reason:
+                    yield self._chunk({}, delta.finish_reason)
+        except ProviderError as error:
+            # Too late for another provider and for a status: the client learns it where it reads.
+            detail = {"type": "upstream_error", "code": error.code, "message": "the provider broke off"}
+            yield _event({"error": {**detail, "param": None, "request_id": self._request_id}})
+            return
+        if self._with_usage:
+            yield _event({**self._about, "choices": [], "usage": _usage(usage)})
+        yield b"data: [DONE]\n\n"
+
+    def _chunk(self, delta: dict[str, str], finish_reason: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        return _event({**self._about, "choices": [choice]})
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+def _about(kind: str, model: str) -> dict[str, Any]:
+    created = int(core().clock.now().timestamp())
+    return {"id": f"chatcmpl-{request_id()}", "object": kind, "created": created, "model": model}
+
+
+def _usage(usage: Usage | None) -> dict[str, int] | None:
+    if usage is None:
+        return None
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }

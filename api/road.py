@@ -1,0 +1,74 @@
+"""The high road of a request: from a parsed body to the router's answer, or aside into the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from api.admission import admission
+from api.operation import core, request_id
+from api.tasks import submit
+from gifty_compute.clock import Deadline
+from gifty_compute.errors import InvalidRequest
+from gifty_compute.logic.logic import Logic
+from gifty_compute.routing.call import Answer, Call
+from gifty_compute.wire.body import Deliverable
+from gifty_compute.wire.task import SubmitRequest
+
+__all__ = ["ERRORS", "answer_headers", "as_task", "ask", "call_of"]
+
+ERRORS = (400, 401, 409, 413, 415, 422, 502, 503, 504)
+"""What every high-priority path may answer."""
+
+
+def ask(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Logic, Answer]:
+    """The router's answer, and the logic that it was found by."""
+    call = call_of(kind, body, payload)
+    with admission().place():
+        return call.logic, core().high.router.run(call)
+
+
+def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
+    """The call that a body makes. Raises InvalidRequest."""
+    logic = core().logic
+    section = logic.section(kind)
+    timeout_ms = body.timeout_ms or section.timeout_ms
+    if timeout_ms > section.max_timeout_ms:
+        raise InvalidRequest(f"timeout_ms is at most {section.max_timeout_ms} here", param="timeout_ms")
+    placed = logic.place(kind, payload)
+    return Call(
+        logic=logic,
+        kind=kind,
+        model=logic.model(kind, placed["model"]),
+        payload=placed,
+        deadline=Deadline.after(timeout_ms / 1000, core().clock),
+        request_id=request_id(),
+        never=_askers(logic) if request.headers.get("X-Gifty-Hop") else frozenset(),
+    )
+
+
+def _askers(logic: Logic) -> frozenset[str]:
+    """The providers that may be a facade like this one, and may have asked us."""
+    return frozenset(
+        name for name, section in logic.file.providers.items() if section.adapter == "intelligence"
+    )
+
+
+def as_task(task_type: str, body: Deliverable, payload: dict[str, Any]) -> Response:
+    """The same work as a low-priority task: 202."""
+    return submit(
+        SubmitRequest(
+            task_type=task_type, payload=payload, metadata=body.metadata, callback_url=body.callback_url
+        )
+    )
+
+
+def answer_headers(logic: Logic, answer: Answer) -> dict[str, str]:
+    """Who answered, how, and by which version of the logic."""
+    return {
+        "X-Gifty-Provider": answer.provider,
+        "X-Gifty-Attempts": str(answer.attempts),
+        "X-Gifty-Config": logic.version,
+        "X-Gifty-Cache": "hit" if answer.cached else "miss",
+    }

@@ -1,0 +1,83 @@
+"""The high road, wired together: the router with its providers, stages and guards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+import redis
+
+from gifty_compute.clock import Clock
+from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.logic.logic import Logic
+from gifty_compute.providers.access import Access
+from gifty_compute.providers.registry import build_providers
+from gifty_compute.routing.breaker import Breakers
+from gifty_compute.routing.budget import Budgets
+from gifty_compute.routing.cache import Cache
+from gifty_compute.routing.canary import Canaries
+from gifty_compute.routing.hedge import Hedge
+from gifty_compute.routing.latency import Latencies
+from gifty_compute.routing.limits import Limits
+from gifty_compute.routing.microbatch import Microbatch
+from gifty_compute.routing.order import Ordering
+from gifty_compute.routing.router import Router
+from gifty_compute.routing.singleflight import Singleflight
+from gifty_compute.shared.counters import RedisCounters
+from gifty_compute.shared.marks import RedisMarks
+from gifty_compute.shared.sync import Sync
+from gifty_compute.shared.values import RedisValues
+from gifty_compute.transport import build_transport
+from gifty_compute.transport.base import Transport
+
+__all__ = ["HighRoad", "build_high_road"]
+
+# High priority never waits for Redis longer than this; without it each process goes by what it knows itself.
+_REDIS_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class HighRoad:
+    """The router, and what operators want to see of it."""
+
+    router: Router
+    breakers: Breakers
+    budgets: Budgets
+    canaries: Canaries
+    transport: Transport
+    sync: Sync
+
+    def start(self, logic: Callable[[], Logic]) -> None:
+        """Begins what goes on beside the requests: canaries, and the exchange with other processes."""
+        self.sync.start()
+        self.canaries.start(logic, self.router)
+
+    def close(self) -> None:
+        self.canaries.stop()
+        self.sync.stop()
+        self.transport.close()
+
+
+def build_high_road(
+    environ: Mapping[str, str], redis_url: str, shelf: EngineShelf, clock: Clock, rng: Random
+) -> HighRoad:
+    """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses.
+
+    Stages and guards are looked at in this order; each can be taken out without a change elsewhere.
+    """
+    client = redis.Redis.from_url(
+        redis_url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS
+    )
+    marks, counters = RedisMarks(client, clock), RedisCounters(client, clock)
+    breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, counters), Canaries(clock)
+    latencies, transport = Latencies(), build_transport()
+    router = Router(
+        build_providers(transport, shelf),
+        Access(environ),
+        ordering=Ordering(latencies.seconds),
+        rng=rng,
+        stages=(Cache(RedisValues(client, clock)), Singleflight(), Microbatch(), Hedge()),
+        guards=(canaries, budgets, Limits(clock, counters), breakers, latencies),
+    )
+    return HighRoad(router, breakers, budgets, canaries, transport, Sync((marks, counters)))

@@ -1,0 +1,170 @@
+"""Circuit breakers: a provider that fails again and again is left alone for a while, then tried once.
+
+closed -> open       after so many failures in a row; at once for an error that only the operator can mend,
+                     and for as long as a provider's Retry-After says
+open -> half-open    when its time is over: one trial is let through
+half-open -> closed  when the trial succeeds; -> open when it fails
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gifty_compute.clock import Clock
+from gifty_compute.errors import Failure, ProviderError
+from gifty_compute.logic.file import BreakerSection
+from gifty_compute.routing.call import Call
+from gifty_compute.routing.guard import Candidate, Outcome
+
+__all__ = ["Breakers", "Circuit", "Marks", "circuit_name"]
+
+log = logging.getLogger(__name__)
+
+# A trial whose caller vanished is given up after this.
+_TRIAL_SECONDS = 30.0
+# A Retry-After beyond this is looked at again all the same.
+_LONGEST_SECONDS = 3600.0
+# A caller with very little time learns nothing about the provider: its timeout counts only if the attempt had
+# at least this share of what the kind is given by default.
+_TELLING_SHARE = 0.2
+
+
+class Marks(Protocol):
+    """What the other processes of the service know about open circuits. Never raises, never waits long."""
+
+    def remaining(self, name: str) -> float:
+        """Seconds for which another process says that this circuit is open; 0 where none does."""
+        ...
+
+    def open(self, name: str, seconds: float) -> None:
+        """Tells the others."""
+        ...
+
+    def close(self, name: str) -> None:
+        """Tells the others."""
+        ...
+
+    def trial(self, name: str, seconds: float) -> bool:
+        """Whether the one half-open trial of all processes is ours, for so many seconds."""
+        ...
+
+
+@dataclass
+class Circuit:
+    """One circuit's state; moments are of the monotonic clock."""
+
+    failures: int = 0
+    open_until: float = 0.0
+    trial_until: float = 0.0
+
+    @property
+    def closed(self) -> bool:
+        return self.open_until == 0.0
+
+    def wait(self, now: float) -> float:
+        """Seconds until an attempt may begin: 0 where closed, or half-open with its trial untaken."""
+        return max(0.0, self.open_until - now, self.trial_until - now)
+
+    def succeed(self) -> None:
+        self.failures, self.open_until, self.trial_until = 0, 0.0, 0.0
+
+    def fail(self, error: ProviderError, now: float, section: BreakerSection) -> float:
+        """Counts a failure; the seconds for which the circuit is open now, 0 where it stays closed."""
+        self.failures += 1
+        was_half_open, self.trial_until = not self.closed, 0.0
+        seconds = 0.0
+        if error.failure is Failure.CONFIG:
+            seconds = section.config_seconds
+        elif error.retry_after is not None:
+            seconds = min(error.retry_after, _LONGEST_SECONDS)
+        elif was_half_open or self.failures >= section.failures:
+            seconds = section.open_seconds
+        if seconds > 0:
+            self.open_until = max(self.open_until, now + seconds)
+        return seconds
+
+
+class Breakers:
+    """One circuit for each (provider, key, kind); an edited address or model id begins with a new one."""
+
+    def __init__(self, clock: Clock, marks: Marks) -> None:
+        self._clock = clock
+        self._marks = marks
+        self._circuits: dict[str, Circuit] = {}
+        self._lock = threading.Lock()
+
+    def wait(self, candidate: Candidate, call: Call) -> float | None:
+        name = circuit_name(candidate)
+        with self._lock:
+            own = self._circuits.get(name, Circuit()).wait(self._clock.monotonic())
+        return max(own, self._marks.remaining(name)) or None
+
+    def enter(self, candidate: Candidate, call: Call) -> bool:
+        name = circuit_name(candidate)
+        with self._lock:
+            circuit = self._circuits.get(name)
+            if circuit is None or circuit.closed:
+                return True
+            now = self._clock.monotonic()
+            if circuit.wait(now) > 0:
+                return False
+            circuit.trial_until = now + _TRIAL_SECONDS
+        return self._marks.trial(name, _TRIAL_SECONDS)
+
+    def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
+        name, error = circuit_name(candidate), outcome.error
+        if error is not None and not _tells(error, outcome.seconds, call):
+            self._change(name, lambda circuit: setattr(circuit, "trial_until", 0.0))
+            return
+        if error is None or error.failure is Failure.FATAL:
+            # A refusal, too, is the answer of a provider that works.
+            self._close(name)
+            return
+        now, section = self._clock.monotonic(), call.logic.file.routing.breaker
+        with self._lock:
+            seconds = self._circuits.setdefault(name, Circuit()).fail(error, now, section)
+        if seconds > 0:
+            level = logging.ERROR if error.failure is Failure.CONFIG else logging.WARNING
+            log.log(level, "circuit %s is open for %.0f s: %s", name, seconds, error.code)
+            self._marks.open(name, seconds)
+
+    def states(self) -> dict[str, str]:
+        """closed, open or half-open, for every circuit that was ever used."""
+        now = self._clock.monotonic()
+        with self._lock:
+            circuits = dict(self._circuits)
+        return {
+            name: "closed" if c.closed else "open" if c.open_until > now else "half-open"
+            for name, c in circuits.items()
+        }
+
+    def _close(self, name: str) -> None:
+        with self._lock:
+            circuit = self._circuits.setdefault(name, Circuit())
+            was_closed = circuit.closed
+            circuit.succeed()
+        if not was_closed:
+            log.info("circuit %s is closed", name)
+            self._marks.close(name)
+
+    def _change(self, name: str, change: Callable[[Circuit], None]) -> None:
+        with self._lock:
+            change(self._circuits.setdefault(name, Circuit()))
+
+
+def circuit_name(candidate: Candidate) -> str:
+    """The name of this candidate's circuit, the same in all processes; it holds no key."""
+    offer, site = candidate.offer, candidate.site
+    where = hashlib.blake2b(f"{site.base_url} {offer.model_id}".encode(), digest_size=4).hexdigest()
+    return f"{offer.provider}/{site.key_label or '-'}/{offer.ask_as}/{where}"
+
+
+def _tells(error: ProviderError, seconds: float, call: Call) -> bool:
+    if error.code != "timeout":
+        return True
+    return seconds >= _TELLING_SHARE * call.logic.section(call.kind).timeout_ms / 1000

@@ -1,0 +1,52 @@
+"""The guard's protocol: who may be asked now, and what is learnt from how it went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gifty_compute.errors import ProviderError
+from gifty_compute.logic.logic import Offer
+from gifty_compute.providers.base import Reply, Site
+from gifty_compute.routing.call import Call
+
+__all__ = ["Candidate", "Guard", "Outcome"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A provider, by one of its keys, that could do the call."""
+
+    offer: Offer
+    site: Site
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self.offer.provider
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt went; `seconds` of it passed. Exactly one of reply and error is there."""
+
+    seconds: float
+    reply: Reply | None = None
+    error: ProviderError | None = None
+    cost_usd: float | None = None
+
+
+class Guard(Protocol):
+    """Decides on (provider, key, kind); called by many threads at once, and never waits for a network."""
+
+    def wait(self, candidate: Candidate, call: Call) -> float | None:
+        """Seconds until the candidate may be asked; None where it may be now. Changes nothing."""
+        ...
+
+    def enter(self, candidate: Candidate, call: Call) -> bool:
+        """Whether this attempt may begin; what is rare (a half-open circuit's one trial) is taken by it."""
+        ...
+
+    def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
+        """Learns how an attempt went that had entered."""
+        ...

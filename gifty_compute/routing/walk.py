@@ -1,0 +1,172 @@
+"""The walk: from candidate to candidate, within one deadline, until one attempt succeeds.
+
+This is the only retry loop of the high road. Whatever happens, it ends by the call's deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Generic, TypeVar
+
+from gifty_compute.backoff import Backoff
+from gifty_compute.clock import Deadline
+from gifty_compute.errors import (
+    DeadlineExceeded,
+    Failure,
+    InvalidRequest,
+    NoRoute,
+    ProviderError,
+    Unavailable,
+)
+from gifty_compute.providers.base import Reply
+from gifty_compute.routing.call import Call
+from gifty_compute.routing.cost import cost_usd
+from gifty_compute.routing.guard import Candidate, Guard, Outcome
+
+__all__ = ["Success", "Walk"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# Before the one retry at the same provider, where it does not say itself how long to wait.
+_PAUSE = Backoff(base=0.1, cap=0.1)
+# A provider's word that the request is bad is believed when a second one says so.
+_OPINIONS = 2
+
+
+@dataclass(frozen=True)
+class Success(Generic[T]):
+    """What the attempt gave, by whom, as which attempt."""
+
+    value: T
+    candidate: Candidate
+    attempts: int
+
+
+@dataclass
+class Walk(Generic[T]):
+    """One call's way.
+
+    `attempt` gives what an attempt is worth and the reply that the guards learn from; without a reply the
+    attempt goes on, and whoever ends it tells the guards.
+    """
+
+    call: Call
+    candidates: Sequence[Candidate]
+    guards: Sequence[Guard]
+    attempt: Callable[[Candidate, Deadline], tuple[T, Reply | None]]
+    rng: Random
+    attempts: int = 0
+    _errors: list[tuple[str, ProviderError]] = field(default_factory=list)
+    _refusal: InvalidRequest | None = None
+
+    def run(self) -> Success[T]:
+        """The first success.
+
+        Raises DeadlineExceeded, InvalidRequest (the request is bad by the word of two providers, or of the
+        only one), Unavailable (all that remain must be left alone for a while), or NoRoute.
+        """
+        for position, candidate in enumerate(self.candidates):
+            if self._over():
+                break
+            value = self._ask(candidate, others=self.candidates[position + 1 :])
+            if value is not None:
+                return Success(value[0], candidate, self.attempts)
+            if self._condemned():
+                break
+        raise self._end()
+
+    def _ask(self, candidate: Candidate, others: Sequence[Candidate]) -> tuple[T] | None:
+        """A tuple with what an attempt at this candidate gave; None where it gave nothing."""
+        while not self._over() and self._enter(candidate):
+            deadline = self._share(others)
+            error = None
+            began = deadline.clock.monotonic()
+            self.attempts += 1
+            try:
+                value, reply = self.attempt(candidate, deadline)
+            except ProviderError as failed:
+                error = failed
+            except InvalidRequest as refused:
+                # Ours: this provider can never take it. Nothing was sent, nothing is learnt.
+                self._refusal = refused
+                return None
+            seconds = deadline.clock.monotonic() - began
+            if error is None:
+                if reply is not None:
+                    cost = cost_usd(candidate.offer, reply)
+                    self._left(candidate, Outcome(seconds, reply=reply, cost_usd=cost))
+                return (value,)
+            log.warning("provider %s failed: %s (%s)", candidate.name, error.code, error.failure)
+            again = self._pause_before_retry(candidate, error, deadline)
+            # What is waited out here must not close the circuit for everybody.
+            told = error if again is None else _without_wait(error)
+            self._left(candidate, Outcome(seconds, error=told))
+            self._errors.append((candidate.name, error))
+            if again is None:
+                return None
+            threading.Event().wait(again)
+        return None
+
+    def _pause_before_retry(
+        self, candidate: Candidate, error: ProviderError, deadline: Deadline
+    ) -> float | None:
+        """Seconds until the one retry at the same candidate; None where there is none."""
+        failed_before = any(name == candidate.name for name, _ in self._errors)
+        if error.failure is not Failure.RETRY or failed_before or self._spent():
+            return None
+        pause = error.retry_after
+        if pause is None:
+            pause = _PAUSE.delay(1, self.rng)
+        return pause if pause < deadline.remaining else None
+
+    def _enter(self, candidate: Candidate) -> bool:
+        return not self._wait(candidate) and all(guard.enter(candidate, self.call) for guard in self.guards)
+
+    def _wait(self, candidate: Candidate) -> float:
+        return max((guard.wait(candidate, self.call) or 0.0 for guard in self.guards), default=0.0)
+
+    def _left(self, candidate: Candidate, outcome: Outcome) -> None:
+        for guard in self.guards:
+            guard.left(candidate, self.call, outcome)
+
+    def _share(self, others: Sequence[Candidate]) -> Deadline:
+        """At most half of what is left while another one could still be asked."""
+        last = self._spent(ahead=1) or all(self._wait(other) for other in others)
+        return self.call.deadline if last else self.call.deadline.share(0.5)
+
+    def _spent(self, ahead: int = 0) -> bool:
+        return self.attempts + ahead >= self.call.logic.file.routing.max_attempts
+
+    def _over(self) -> bool:
+        return self.call.deadline.expired or self._spent()
+
+    def _condemned(self) -> bool:
+        fatal = {name for name, error in self._errors if error.failure is Failure.FATAL}
+        return len(fatal) >= _OPINIONS
+
+    def _end(self) -> Exception:
+        """What the caller is told when nobody answered."""
+        told = "; ".join(f"{name}: {error.code}" for name, error in self._errors) or "nobody was asked"
+        last = self._errors[-1][1] if self._errors else None
+        fatal = [error for _, error in self._errors if error.failure is Failure.FATAL]
+        if fatal and (self._condemned() or len(fatal) == len(self._errors)):
+            code = "refused" if fatal[-1].code == "refused" else "rejected_by_provider"
+            return InvalidRequest(f"the request was refused ({told})", code=code)
+        if self._refusal is not None and not self._errors:
+            return self._refusal
+        if self.call.deadline.expired:
+            return DeadlineExceeded(f"no answer within the deadline ({told})")
+        waits = [self._wait(candidate) for candidate in self.candidates]
+        asked_to_wait = all(error.retry_after is not None for _, error in self._errors)
+        if asked_to_wait and waits and all(waits):
+            return Unavailable(f"every provider must be left alone for now ({told})", retry_after=min(waits))
+        return NoRoute(f"every provider failed ({told})", code=last.code if last else None)
+
+
+def _without_wait(error: ProviderError) -> ProviderError:
+    return ProviderError(error.message, failure=error.failure, code=error.code)
