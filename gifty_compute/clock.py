@@ -21,6 +21,10 @@ class Clock(Protocol):
         """The wall clock, in UTC."""
         ...
 
+    def sleep(self, seconds: float) -> None:
+        """Returns when so many seconds have passed."""
+        ...
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -30,6 +34,9 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,10 @@ class Logic:
     def refuse_changed_spaces(self, before: Logic) -> None:
         """Raises InvalidConfig where a space of that version is another one here under the same name."""
         for name, space in self._spaces.items():
-            if before._spaces.get(name, space) != space:
+            known = before._spaces.get(name, space)
+            # How a provider is compared with the space does not change the space.
+            checks = {"reference": known.reference, "min_cosine": known.min_cosine}
+            if space.model_copy(update=checks) != known:
                 reason = "its vectors would no longer compare; give the changed space a new name"
                 raise InvalidConfig(f"spaces.{name}: {reason}")
 

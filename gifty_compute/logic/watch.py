@@ -53,7 +53,7 @@ class LogicWatch:
             return
         try:
             new = parse_logic(text, self._overrides, name=str(self._path), folder=self._path.parent)
-            new.refuse_changed_spaces(self._current)
+            self._refuse_changed_spaces(new)
         except InvalidConfig as error:
             self._reject(seen, error)
             return
@@ -70,6 +70,12 @@ class LogicWatch:
     def _watch(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):
             self.look()
+
+    def _refuse_changed_spaces(self, new: Logic) -> None:
+        try:
+            new.refuse_changed_spaces(self._current)
+        except InvalidConfig as error:
+            raise InvalidConfig(f"{self._path}: {error}") from error
 
     def _reject(self, seen: str, error: InvalidConfig) -> None:
         if seen != self._seen:

@@ -79,9 +79,10 @@ def estimated_tokens(payload: dict[str, Any]) -> int:
     """About how many tokens all texts of a payload have.
 
     >>> estimated_tokens({"texts": ["чайник", "чай"], "model": "bge-m3"})
-    5
+    3
     """
-    return sum(map(len, _texts(payload))) // _CHARACTERS_A_TOKEN
+    work = [value for field, value in payload.items() if field not in ("model", "input_type")]
+    return sum(map(len, _texts(work))) // _CHARACTERS_A_TOKEN
 
 
 def _texts(value: Any) -> list[str]:

@@ -6,7 +6,6 @@ This is the only retry loop of the high road. Whatever happens, it ends by the c
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -109,7 +108,7 @@ class Walk(Generic[T]):
             self._errors.append((candidate.name, error))
             if again is None:
                 return None
-            threading.Event().wait(again)
+            deadline.clock.sleep(again)
         return None
 
     def _pause_before_retry(

@@ -20,6 +20,9 @@ class HandClock:
     def advance(self, seconds: float) -> None:
         self._seconds += seconds
 
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+
     def monotonic(self) -> float:
         return self._seconds
 

@@ -34,8 +34,8 @@ def test_no_name_the_word_default_the_own_name_and_the_alias_are_one_model(name:
     model = DEFAULT_LOGIC.model("embedding", name)
 
     assert model.name == "bge-m3"
-    assert model.space is not None
-    assert model.space.dim == 1024
+    assert model.space == "bge-m3"
+    assert DEFAULT_LOGIC.space(model.space).dim == 1024
 
 
 @pytest.mark.parametrize("name", ["text-embedding-3-small", "", "BGE-M3", "Default"])
@@ -55,7 +55,7 @@ def test_an_alias_may_be_the_configured_model() -> None:
 
 
 def test_the_embedding_sections_own_model_goes_before_that_of_llm() -> None:
-    logic = parse_logic("embedding: {model: multilingual-e5-small}")
+    logic = parse_logic("embedding: {model: multilingual-e5-small, providers: [local]}")
 
     assert logic.model("embedding", None).name == "multilingual-e5-small"
 
@@ -73,10 +73,12 @@ def test_a_file_may_add_a_model_with_its_space_and_aliases() -> None:
     assert logic.model("embedding", None).name == "bge-m3"
 
 
-def test_a_file_may_replace_a_model_that_everybody_knows() -> None:
-    logic = parse_logic("models: {bge-m3: {kinds: [embedding], engine: torch, space: bge-m3}}")
+def test_a_file_may_change_a_part_of_what_everybody_knows() -> None:
+    logic = parse_logic("models: {bge-m3: {providers: {together: our/bge-m3-endpoint}, aliases: []}}")
 
     assert logic.engine_of("bge-m3") == "torch"
+    assert logic.file.models["bge-m3"].providers["together"] == "our/bge-m3-endpoint"
+    assert logic.file.models["bge-m3"].providers["runpod"] == "bge-m3"
     assert code_of(logic, "embedding", "BAAI/bge-m3") == "unknown_model"
 
 
@@ -101,10 +103,11 @@ def test_a_space_that_changes_under_its_name_is_refused() -> None:
 
 
 def test_the_environment_decides_before_the_file() -> None:
-    logic = parse_logic("llm: {model_embedding: bge-m3}", {"model_embedding": "multilingual-e5-small"})
+    text = "llm: {model_embedding: bge-m3, embedding_provider: local}"
+    logic = parse_logic(text, {"model_embedding": "multilingual-e5-small"})
 
     assert logic.model("embedding", None).name == "multilingual-e5-small"
-    assert logic.version != parse_logic("llm: {model_embedding: bge-m3}").version
+    assert logic.version != parse_logic("llm: {}").version
 
 
 # -- what a result must agree with ---------------------------------------------------------------------------
@@ -206,8 +209,6 @@ def test_what_is_placed_once_is_placed_the_same_again() -> None:
 @pytest.mark.parametrize(
     ("task_type", "code"),
     [
-        ("score", "not_served"),
-        ("llm", "not_served"),
         ("soup", "unknown_task_type"),
         ("", "unknown_task_type"),
     ],
@@ -227,6 +228,8 @@ def test_without_models_a_worker_is_offered_each_types_default() -> None:
         ("embedding", "multilingual-e5-small"),
         ("rerank", "multilingual-e5-small"),
         ("classify", "bge-reranker-v2-m3"),
+        ("score", "gift-scorer"),
+        ("llm", "fast"),
     ]
 
 
@@ -247,7 +250,7 @@ def test_an_alias_and_the_own_name_are_offered_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task_types", "models"), [(("soup",), ()), ((), ("gpt",)), (("rerank",), ("bge-m3",)), (("score",), ())]
+    ("task_types", "models"), [(("soup",), ()), ((), ("gpt",)), (("rerank",), ("bge-m3",))]
 )
 def test_what_does_not_fit_is_offered_nothing(task_types: tuple[str, ...], models: tuple[str, ...]) -> None:
     assert DEFAULT_LOGIC.offered(task_types, models) == []
@@ -259,9 +262,7 @@ def test_a_models_engine_is_found_by_name_and_by_alias(name: str, engine: str) -
 
 
 def test_the_engine_of_an_unknown_model_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(
-        InvalidConfig, match="'ada'; known: bge-m3, bge-reranker-v2-m3, multilingual-e5-small"
-    ):
+    with pytest.raises(InvalidConfig, match="'ada'; known: bge-m3, bge-reranker-v2-m3, fast"):
         DEFAULT_LOGIC.engine_of("ada")
 
 
@@ -274,31 +275,93 @@ def test_an_engine_serves_all_types_of_its_models() -> None:
     assert DEFAULT_LOGIC.pairs_of_engine("onnx") == []
 
 
-# -- routes --------------------------------------------------------------------------------------------------
+# -- offers --------------------------------------------------------------------------------------------------
 
 
-def test_the_embedding_provider_is_the_route_of_embeddings() -> None:
-    assert parse_logic("llm: {embedding_provider: together}").route("embedding") == ("together",)
+def offered(logic: Logic, kind: str, name: str | None = None) -> list[tuple[str, str]]:
+    return [(offer.provider, offer.model_id) for offer in logic.offers(kind, logic.model(kind, name))]
 
 
-def test_a_sections_own_providers_go_before_the_embedding_provider() -> None:
+def test_embeddings_go_to_the_named_provider_then_to_the_others_of_the_space() -> None:
+    assert offered(parse_logic("llm: {embedding_provider: openrouter}"), "embedding") == [
+        ("openrouter", "baai/bge-m3"),
+        ("intelligence_api", "bge-m3"),
+        ("runpod", "bge-m3"),
+    ]
+
+
+def test_a_sections_own_providers_are_the_whole_route() -> None:
     logic = parse_logic("embedding: {providers: [runpod, intelligence_api]}")
 
-    assert logic.route("embedding") == ("runpod", "intelligence_api")
+    assert offered(logic, "embedding") == [("runpod", "bge-m3"), ("intelligence_api", "bge-m3")]
 
 
-@pytest.mark.parametrize("kind", ["embedding", "rerank", "classify"])
+def test_no_provider_of_another_space_is_ever_offered() -> None:
+    for name, section in DEFAULT_LOGIC.file.models.items():
+        for provider, _ in offered(DEFAULT_LOGIC, "embedding", name) if section.space else ():
+            assert provider in section.providers
+
+
+def test_rerank_goes_to_the_intelligence_api_then_to_whoever_serves_the_model() -> None:
+    assert [provider for provider, _ in offered(DEFAULT_LOGIC, "rerank")] == ["intelligence_api", "runpod"]
+
+
+@pytest.mark.parametrize("kind", ["classify", "score"])
+def test_classification_and_scoring_end_with_the_language_models(kind: str) -> None:
+    logic = parse_logic("llm: {default_provider: groq, fallbacks: [gemini]}")
+    offers = logic.offers(kind, logic.model(kind, None))
+
+    assert [(offer.provider, offer.ask_as) for offer in offers] == [
+        ("intelligence_api", kind),
+        ("groq", "llm"),
+        ("gemini", "llm"),
+    ]
+    assert offers[1].model_name == "groq/openai/gpt-oss-20b"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{default_provider: gemini}", [("gemini", "gemini-3.5-flash-lite")]),
+        ("{default_provider: groq, model_fast: claude-x}", [("groq", "openai/gpt-oss-20b")]),
+        ("{default_provider: groq, model_fast: qwen/qwen3.6-27b}", [("groq", "qwen/qwen3.6-27b")]),
+        (
+            "{default_provider: groq, fallbacks: [anthropic], model_fast: claude-x}",
+            [("groq", "openai/gpt-oss-20b"), ("anthropic", "claude-x")],
+        ),
+    ],
+)
+def test_fast_is_each_providers_own_unless_the_file_names_an_id_of_it(
+    text: str, expected: list[tuple[str, str]]
+) -> None:
+    assert offered(parse_logic(f"llm: {text}"), "llm", "fast") == expected
+
+
+def test_the_literal_ids_of_the_file_always_mean_fast_and_smart() -> None:
+    logic = parse_logic("llm: {default_provider: groq, model_fast: claude-x, model_smart: claude-y}")
+
+    assert (logic.model("llm", "claude-x").name, logic.model("llm", "claude-y").name) == ("fast", "smart")
+
+
+def test_a_provider_and_its_id_name_a_model_of_that_provider_alone() -> None:
+    logic = parse_logic("llm: {fallbacks: [groq]}")
+
+    assert offered(logic, "llm", "groq/qwen/qwen3.6-27b") == [("groq", "qwen/qwen3.6-27b")]
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-9", "intelligence_api/x", "groq/", "/x"])
+def test_a_model_of_a_provider_without_language_models_is_unknown(name: str) -> None:
+    assert code_of(DEFAULT_LOGIC, "llm", name) == "unknown_model"
+
+
+@pytest.mark.parametrize("kind", ["embedding", "rerank"])
 def test_the_switch_takes_runpod_out_of_every_high_route_and_nothing_else(kind: str) -> None:
-    text = f"{kind}: {{providers: [intelligence_api, runpod, local]}}"
+    text = f"{kind}: {{providers: [intelligence_api, runpod]}}"
 
     on, off = parse_logic(text), parse_logic(text + "\nfeatures: {use_runpod_for_high_priority: false}")
 
-    assert on.route(kind) == ("intelligence_api", "runpod", "local")
-    assert off.route(kind) == ("intelligence_api", "local")
-
-
-def test_a_route_of_runpod_alone_is_empty_when_the_switch_is_off() -> None:
-    assert parse_logic("features: {use_runpod_for_high_priority: false}").route("embedding") == ()
+    assert [provider for provider, _ in offered(on, kind)] == ["intelligence_api", "runpod"]
+    assert [provider for provider, _ in offered(off, kind)] == ["intelligence_api"]
 
 
 def test_the_switch_for_external_workers_is_read() -> None:

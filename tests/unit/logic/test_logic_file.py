@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from gifty_compute.errors import InvalidConfig
+from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic, read_logic
 
 ROOT = Path(__file__).parents[3]
@@ -16,11 +17,15 @@ GIFTY = ROOT / "tests" / "fixtures" / "logic" / "gifty.yaml"
 EXAMPLE = ROOT / "tests" / "fixtures" / "logic" / "example.yaml"
 
 
+def asked(logic: Logic, kind: str) -> list[str]:
+    return [offer.provider for offer in logic.offers(kind, logic.model(kind, None))]
+
+
 def test_the_three_lines_of_giftys_documentation_are_a_complete_file() -> None:
     logic = read_logic(EXAMPLE)
 
     assert logic.file.llm.default_provider == "anthropic"
-    assert logic.route("embedding") == ("runpod",)
+    assert asked(logic, "embedding") == ["runpod", "intelligence_api", "openrouter"]
     assert logic.model("embedding", None).name == "bge-m3"
 
 
@@ -38,7 +43,10 @@ def test_giftys_own_file_is_read_as_it_is() -> None:
     assert logic.file.llm.embedding_provider == "intelligence_api"
     assert logic.file.features.use_runpod_for_high_priority is True
     assert logic.file.features.enable_external_workers is True
-    assert logic.route("embedding") == ("intelligence_api",)
+    assert asked(logic, "embedding") == ["intelligence_api", "runpod", "openrouter"]
+    assert [offer.model_id for offer in logic.offers("llm", logic.model("llm", "fast"))] == [
+        "claude-3-haiku-20240307"
+    ]
 
 
 def test_giftys_recommendation_section_is_carried_through() -> None:
@@ -72,8 +80,15 @@ def test_the_files_of_the_checkout_are_valid() -> None:
     production = read_logic(ROOT / "configs" / "logic.yaml")
     local = read_logic(ROOT / "configs" / "logic.local.yaml")
 
-    assert production.route("embedding") == ("runpod",)
-    assert {local.route(kind) for kind in ("embedding", "rerank", "classify")} == {("local",)}
+    assert asked(production, "embedding")[0] == "runpod"
+    assert all(asked(local, kind) == ["local"] for kind in ("embedding", "rerank", "classify"))
+
+
+@pytest.mark.parametrize("provider", ["intelligence_api", "runpod", "together"])
+def test_there_is_a_working_example_for_each_provider_of_embeddings(provider: str) -> None:
+    logic = read_logic(ROOT / "configs" / "examples" / f"{provider}.yaml")
+
+    assert asked(logic, "embedding")[0] == provider
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n", "---\n", "null"])
@@ -97,7 +112,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "a list for a section": ("llm: [anthropic]", "llm", "valid dictionary"),
     "a word for a section": ("features: all", "features", "valid dictionary"),
     "a number for a name": ("llm: {model_fast: 5}", "llm.model_fast", "valid string"),
-    "null for a provider": ("llm: {embedding_provider: }", "llm.embedding_provider", "'runpod'"),
+    "null for a provider": ("llm: {embedding_provider: }", "llm.embedding_provider", "valid string"),
     "a word for a switch": (
         "features: {enable_external_workers: perhaps}",
         "features.enable_external_workers",
@@ -110,10 +125,14 @@ BAD: dict[str, tuple[str, str, str]] = {
     "an unknown provider": (
         "llm: {embedding_provider: openai}",
         "llm.embedding_provider",
-        "'intelligence_api'",
+        "known: intelligence_api, runpod",
     ),
-    "an unknown default provider": ("llm: {default_provider: gpt}", "llm.default_provider", "'anthropic'"),
-    "an unknown provider in a route": ("rerank: {providers: [cohere]}", "rerank.providers.0", "'local'"),
+    "an unknown default provider": ("llm: {default_provider: gpt}", "llm.default_provider", "anthropic"),
+    "an unknown provider in a route": (
+        "rerank: {providers: [cohere]}",
+        "rerank.providers",
+        "no provider 'cohere'",
+    ),
     "an unknown embedding model": (
         "llm: {model_embedding: ada}",
         "llm.model_embedding",
@@ -122,7 +141,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "an embedding model that embeds nothing": (
         "llm: {model_embedding: bge-reranker-v2-m3}",
         "llm.model_embedding",
-        "'bge-reranker-v2-m3' is not a model for embedding; known: bge-m3, multilingual-e5-small",
+        "'bge-reranker-v2-m3' is not a model for embedding; known: bge-m3, gemini-embedding-001, ",
     ),
     "the same in the embedding section": (
         "embedding: {model: ada}",
@@ -137,6 +156,40 @@ BAD: dict[str, tuple[str, str, str]] = {
     "an unknown classify model": ("classify: {model: x}", "classify.model", "not a model for classify"),
     "an embedding model without space": (EMBEDDER % "", "models.m.space", "needs a space"),
     "a space that is not known": (EMBEDDER % ", space: moon", "models.m.space", "'moon' is not among"),
+    "a provider that does not serve the model": (
+        "llm: {embedding_provider: together}",
+        "llm.embedding_provider",
+        "together does not serve bge-m3 (space bge-m3). To mend it, either name one that does: "
+        "intelligence_api, runpod, openrouter; or llm.model_embedding: multilingual-e5-large-instruct, "
+        "another space: embed everything again; or if it does serve it, say under which id: "
+        "models.bge-m3.providers.together: ID",
+    ),
+    "a route over two spaces": (
+        "embedding: {providers: [runpod, together]}",
+        "embedding.providers",
+        "together does not serve bge-m3",
+    ),
+    "a fallback without the model": (
+        "llm: {fallbacks: [groq, runpod]}",
+        "llm.fallbacks",
+        "runpod does not serve fast",
+    ),
+    "a model of a provider that is not there": (
+        "models: {bge-m3: {providers: {acme: bge}}}",
+        "models.bge-m3.providers",
+        "no provider 'acme'",
+    ),
+    "a language model that is none": ("score: {llm_model: bge-m3}", "score.llm_model", "not a model for llm"),
+    "a budget without a price": (
+        "providers: {groq: {budget_usd_per_day: 5}}",
+        "providers.groq.budget_usd_per_day",
+        "needs providers.groq.models.openai/gpt-oss-20b.price",
+    ),
+    "a reference that is not there": (
+        "spaces: {bge-m3: {reference: nowhere.json}}",
+        "spaces.bge-m3.reference",
+        "nowhere.json cannot be read",
+    ),
     "an unknown engine": ("models: {m: {kinds: [rerank], engine: onnx}}", "models.m.engine", "'torch'"),
     "a model that does nothing": ("models: {m: {kinds: [], engine: torch}}", "models.m.kinds", "at least 1"),
     "a space without dimension": (

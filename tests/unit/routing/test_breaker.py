@@ -1,0 +1,272 @@
+"""When a circuit opens, for how long, who closes it, and what other processes learn of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from gifty_compute.errors import Failure, ProviderError
+from gifty_compute.logic.source import parse_logic
+from gifty_compute.providers.base import Reply
+from gifty_compute.routing.breaker import Breakers, circuit_name
+from gifty_compute.routing.call import Call
+from gifty_compute.routing.guard import Candidate, Outcome
+from tests.unit.conftest import HandClock
+from tests.unit.routing.conftest import failed
+
+
+class Blackboard:
+    """What several processes would see of each other."""
+
+    def __init__(self, clock: HandClock) -> None:
+        self._clock = clock
+        self.until: dict[str, float] = {}
+        self.trials: set[str] = set()
+
+    def remaining(self, name: str) -> float:
+        return max(0.0, self.until.get(name, 0.0) - self._clock.monotonic())
+
+    def open(self, name: str, seconds: float) -> None:
+        self.until[name] = self._clock.monotonic() + seconds
+
+    def close(self, name: str) -> None:
+        self.until.pop(name, None)
+        self.trials.discard(name)
+
+    def trial(self, name: str, seconds: float) -> bool:
+        if name in self.trials:
+            return False
+        self.trials.add(name)
+        return True
+
+
+@pytest.fixture
+def board(clock: HandClock) -> Blackboard:
+    return Blackboard(clock)
+
+
+@pytest.fixture
+def breakers(clock: HandClock, board: Blackboard) -> Breakers:
+    return Breakers(clock, board)
+
+
+@pytest.fixture
+def fail(
+    breakers: Breakers, call: Callable[..., Call], candidate: Callable[..., Candidate]
+) -> Callable[..., None]:
+    def fail(error: ProviderError | None = None, *, times: int = 1, seconds: float = 1.0) -> None:
+        for _ in range(times):
+            breakers.left(candidate(), call(), Outcome(seconds, error=error or failed()))
+
+    return fail
+
+
+OK = Outcome(0.1, reply=Reply({}))
+
+
+def test_it_opens_after_five_failures_in_a_row(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    fail(times=4)
+    assert breakers.wait(candidate(), call()) is None
+
+    fail()
+    assert breakers.wait(candidate(), call()) == 15
+    assert not breakers.enter(candidate(), call())
+
+
+def test_a_success_in_between_begins_the_count_anew(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    fail(times=4)
+    breakers.left(candidate(), call(), OK)
+    fail(times=4)
+
+    assert breakers.wait(candidate(), call()) is None
+
+
+def test_one_error_that_only_the_operator_can_mend_opens_it_for_minutes(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        fail(failed(Failure.CONFIG, "bad_key"))
+
+    assert breakers.wait(candidate(), call()) == 300
+    assert "bad_key" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_retry_after_is_kept_to_the_second(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+) -> None:
+    fail(failed(Failure.RETRY, "rate_limited", wait=7))
+
+    assert breakers.wait(candidate(), call()) == 7
+    clock.advance(7)
+    assert breakers.wait(candidate(), call()) is None
+
+
+def test_a_retry_after_of_days_is_looked_at_after_an_hour(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    fail(failed(Failure.RETRY, "rate_limited", wait=1e6))
+
+    assert breakers.wait(candidate(), call()) == 3600
+
+
+def test_half_open_lets_one_trial_through_and_its_success_closes(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+) -> None:
+    fail(times=5)
+    clock.advance(15)
+
+    assert breakers.wait(candidate(), call()) is None
+    assert breakers.enter(candidate(), call())
+    assert not breakers.enter(candidate(), call())
+    assert breakers.wait(candidate(), call()) == 30
+
+    breakers.left(candidate(), call(), OK)
+    assert breakers.wait(candidate(), call()) is None
+    assert breakers.states() == {circuit_name(candidate()): "closed"}
+
+
+def test_half_open_opens_again_with_the_first_failure(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+) -> None:
+    fail(times=5)
+    clock.advance(15)
+    assert breakers.enter(candidate(), call())
+
+    fail()
+
+    assert breakers.wait(candidate(), call()) == 15
+
+
+def test_a_trial_whose_caller_vanished_is_given_up(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+    board: Blackboard,
+) -> None:
+    fail(times=5)
+    clock.advance(15)
+    assert breakers.enter(candidate(), call())
+    clock.advance(30)
+    board.trials.clear()
+
+    assert breakers.enter(candidate(), call())
+
+
+def test_a_refused_request_is_a_sign_of_life(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    fail(times=4)
+    fail(failed(Failure.FATAL, "bad_request"))
+    fail(times=4)
+
+    assert breakers.wait(candidate(), call()) is None
+
+
+def test_callers_with_hardly_any_time_open_nothing(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    fail(failed(code="timeout"), times=50, seconds=0.39)
+    assert breakers.wait(candidate(), call()) is None
+
+    fail(failed(code="timeout"), times=5, seconds=0.4)
+    assert breakers.wait(candidate(), call()) == 15
+
+
+def test_keys_and_kinds_have_circuits_of_their_own(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    fail(times=5)
+
+    assert breakers.wait(candidate(key="2"), call()) is None
+    assert breakers.wait(candidate(kind="rerank"), call("rerank")) is None
+
+
+def test_an_edited_model_id_is_tried_at_once(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    fail(failed(Failure.CONFIG, "not_found"))
+    mended = parse_logic("models: {bge-m3: {providers: {runpod: BAAI/bge-m3}}}")
+
+    assert breakers.wait(candidate(), call()) == 300
+    assert breakers.wait(candidate(by=mended), call(by=mended)) is None
+
+
+def test_another_process_learns_that_it_is_open_and_that_it_is_closed(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+    board: Blackboard,
+) -> None:
+    other = Breakers(clock, board)
+    fail(times=5)
+    assert other.wait(candidate(), call()) == 15
+
+    clock.advance(15)
+    assert breakers.enter(candidate(), call())
+    breakers.left(candidate(), call(), OK)
+    assert other.wait(candidate(), call()) is None
+
+
+def test_of_two_processes_with_a_half_open_circuit_one_makes_the_trial(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+    board: Blackboard,
+) -> None:
+    other = Breakers(clock, board)
+    fail(times=5)
+    for _ in range(5):
+        other.left(candidate(), call(), Outcome(1.0, error=failed()))
+    clock.advance(15)
+
+    assert [breakers.enter(candidate(), call()), other.enter(candidate(), call())] == [True, False]

@@ -1,0 +1,289 @@
+"""Who is asked next, how often, with how much time, and what is said when nobody answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+
+from gifty_compute.clock import Deadline
+from gifty_compute.errors import (
+    DeadlineExceeded,
+    Failure,
+    InvalidRequest,
+    NoRoute,
+    ProviderError,
+    Unavailable,
+)
+from gifty_compute.logic.source import parse_logic
+from gifty_compute.providers.base import Reply
+from gifty_compute.routing.call import Call
+from gifty_compute.routing.guard import Candidate, Outcome
+from gifty_compute.routing.walk import Success, Walk
+from tests.unit.conftest import HandClock
+from tests.unit.routing.conftest import failed
+
+ROUTE = ("runpod", "intelligence_api", "openrouter")
+
+
+class Script:
+    """What each provider does when it is asked: a list of answers, errors, or seconds that it hangs."""
+
+    def __init__(self, clock: HandClock, **doings: list[Any]) -> None:
+        self._clock, self._doings = clock, doings
+        self.asked: list[str] = []
+        self.budgets: list[float] = []
+
+    def __call__(self, candidate: Candidate, deadline: Deadline) -> tuple[str, Reply | None]:
+        self.asked.append(candidate.name)
+        self.budgets.append(deadline.remaining)
+        doing = self._doings.get(candidate.name, ["answer"]).pop(0)
+        if isinstance(doing, int | float):
+            self._clock.advance(min(doing, deadline.remaining))
+            raise failed(code="timeout")
+        if isinstance(doing, Exception):
+            raise doing
+        return doing, Reply({})
+
+
+class Notes:
+    """A guard that refuses whom it is told to, and notes what it learns."""
+
+    def __init__(self, **waits: float) -> None:
+        self.waits = waits
+        self.entered: list[str] = []
+        self.learnt: list[tuple[str, str]] = []
+
+    def wait(self, candidate: Candidate, call: Call) -> float | None:
+        return self.waits.get(candidate.name)
+
+    def enter(self, candidate: Candidate, call: Call) -> bool:
+        self.entered.append(candidate.name)
+        return True
+
+    def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
+        self.learnt.append((candidate.name, outcome.error.code if outcome.error else "ok"))
+
+
+@pytest.fixture
+def walk(call: Callable[..., Call], candidate: Callable[..., Candidate]) -> Callable[..., Success[str]]:
+    def run(
+        script: Script, *guards: Any, route: tuple[str, ...] = ROUTE, seconds: float = 2, text: str = ""
+    ) -> Success[str]:
+        candidates = [candidate(name) for name in route]
+        call_ = call(seconds=seconds, by=parse_logic(text))
+        return Walk(call_, candidates, guards, script, Random(1)).run()
+
+    return run
+
+
+def test_the_first_one_answers_and_nobody_else_is_asked(walk: Any, clock: HandClock) -> None:
+    script = Script(clock)
+
+    found = walk(script)
+
+    assert (found.value, found.candidate.name, found.attempts) == ("answer", "runpod", 1)
+    assert script.asked == ["runpod"]
+
+
+def test_after_a_failure_the_next_one_is_asked_at_once(walk: Any, clock: HandClock) -> None:
+    script = Script(clock, runpod=[failed()])
+
+    found = walk(script)
+
+    assert (found.candidate.name, found.attempts) == ("intelligence_api", 2)
+    assert clock.monotonic() == 1000
+
+
+def test_an_attempt_gets_half_of_what_is_left_and_the_last_one_all(walk: Any, clock: HandClock) -> None:
+    script = Script(clock, runpod=[99], intelligence_api=[99], openrouter=[99])
+
+    with pytest.raises(DeadlineExceeded) as caught:
+        walk(script)
+
+    assert script.budgets == [1, 0.5, 0.5]
+    assert clock.monotonic() == 1002
+    assert caught.value.message == (
+        "no answer within the deadline (runpod: timeout; intelligence_api: timeout; openrouter: timeout)"
+    )
+
+
+def test_where_all_others_must_be_left_alone_the_one_that_remains_gets_all(
+    walk: Any, clock: HandClock
+) -> None:
+    script = Script(clock)
+
+    walk(script, Notes(intelligence_api=5, openrouter=5))
+
+    assert script.budgets == [2]
+
+
+def test_retry_is_one_more_try_at_the_same_provider_after_a_pause(walk: Any, clock: HandClock) -> None:
+    script = Script(clock, runpod=[failed(Failure.RETRY, "http_500"), "answer"])
+
+    found = walk(script)
+
+    assert (script.asked, found.attempts) == (["runpod", "runpod"], 2)
+    assert 1000 < clock.monotonic() <= 1000.1
+
+
+def test_a_second_retry_is_never_made(walk: Any, clock: HandClock) -> None:
+    script = Script(clock, runpod=[failed(Failure.RETRY, "http_500")] * 2)
+
+    assert walk(script).candidate.name == "intelligence_api"
+    assert script.asked == ["runpod", "runpod", "intelligence_api"]
+
+
+def test_a_retry_after_that_fits_the_share_is_waited_out(walk: Any, clock: HandClock) -> None:
+    script = Script(clock, runpod=[failed(Failure.RETRY, "rate_limited", wait=0.9), "answer"])
+    guard = Notes()
+
+    assert walk(script, guard).candidate.name == "runpod"
+    assert clock.monotonic() == 1000.9
+    assert script.budgets == [1, pytest.approx(0.55)]
+
+
+@pytest.mark.parametrize("wait", [1.0, 30.0])
+def test_one_that_does_not_fit_sends_the_call_to_the_next(walk: Any, clock: HandClock, wait: float) -> None:
+    script = Script(clock, runpod=[failed(Failure.RETRY, "rate_limited", wait=wait)])
+
+    assert walk(script).candidate.name == "intelligence_api"
+    assert clock.monotonic() == 1000
+
+
+def test_a_bad_request_is_put_to_one_other_provider(walk: Any, clock: HandClock) -> None:
+    script = Script(clock, runpod=[failed(Failure.FATAL, "bad_request")])
+
+    assert walk(script).candidate.name == "intelligence_api"
+
+
+def test_two_opinions_are_enough(walk: Any, clock: HandClock) -> None:
+    bad = failed(Failure.FATAL, "bad_request")
+    script = Script(clock, runpod=[bad], intelligence_api=[bad])
+
+    with pytest.raises(InvalidRequest) as caught:
+        walk(script)
+
+    assert caught.value.code == "rejected_by_provider"
+    assert script.asked == ["runpod", "intelligence_api"]
+
+
+def test_the_only_opinion_is_believed(walk: Any, clock: HandClock) -> None:
+    script = Script(clock, runpod=[failed(Failure.FATAL, "refused")])
+
+    with pytest.raises(InvalidRequest) as caught:
+        walk(script, route=("runpod",))
+
+    assert caught.value.code == "refused"
+
+
+def test_the_opinion_of_one_is_not_the_callers_fault_where_others_failed_otherwise(
+    walk: Any, clock: HandClock
+) -> None:
+    script = Script(
+        clock,
+        runpod=[failed(Failure.FATAL, "bad_request")],
+        intelligence_api=[failed(Failure.CONFIG, "bad_key")],
+        openrouter=[failed(code="overloaded")],
+    )
+
+    with pytest.raises(NoRoute) as caught:
+        walk(script)
+
+    assert caught.value.code == "overloaded"
+    assert "runpod: bad_request; intelligence_api: bad_key; openrouter: overloaded" in caught.value.message
+
+
+def test_what_a_provider_can_never_take_is_said_only_if_nobody_can(walk: Any, clock: HandClock) -> None:
+    never = InvalidRequest("a text is too long here", param="texts", code="text_too_long")
+
+    assert walk(Script(clock, runpod=[never])).candidate.name == "intelligence_api"
+    with pytest.raises(InvalidRequest, match="too long here"):
+        walk(Script(clock, runpod=[never]), route=("runpod",))
+
+
+def test_attempts_are_bounded(walk: Any, clock: HandClock) -> None:
+    retry = [failed(Failure.RETRY, "http_500")] * 2
+    script = Script(clock, runpod=[*retry], intelligence_api=[*retry], openrouter=[*retry])
+
+    with pytest.raises(NoRoute):
+        walk(script, text="routing: {max_attempts: 3}")
+
+    assert script.asked == ["runpod", "runpod", "intelligence_api"]
+
+
+def test_the_last_attempt_that_is_allowed_gets_all_the_time(walk: Any, clock: HandClock) -> None:
+    script = Script(clock)
+
+    walk(script, text="routing: {max_attempts: 1}")
+
+    assert script.budgets == [2]
+
+
+def test_nobody_is_asked_after_the_deadline(walk: Any, clock: HandClock) -> None:
+    script = Script(clock)
+
+    with pytest.raises(DeadlineExceeded, match="nobody was asked"):
+        walk(script, seconds=0)
+
+    assert script.asked == []
+
+
+def test_who_must_be_left_alone_is_passed_over_and_not_counted(walk: Any, clock: HandClock) -> None:
+    guard = Notes(runpod=9.0)
+
+    found = walk(Script(clock), guard)
+
+    assert (found.candidate.name, found.attempts) == ("intelligence_api", 1)
+    assert guard.entered == ["intelligence_api"]
+
+
+def test_when_all_must_be_left_alone_the_caller_learns_the_shortest_wait(walk: Any, clock: HandClock) -> None:
+    script = Script(clock)
+
+    with pytest.raises(Unavailable) as caught:
+        walk(script, Notes(runpod=9, intelligence_api=4, openrouter=60))
+
+    assert caught.value.retry_after == 4
+    assert script.asked == []
+
+
+def test_when_all_asked_for_patience_just_now_it_is_the_same(walk: Any, clock: HandClock) -> None:
+    class Patience(Notes):
+        def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
+            assert outcome.error is not None
+            assert outcome.error.retry_after is not None
+            self.waits[candidate.name] = outcome.error.retry_after
+
+    def busy(wait: float) -> ProviderError:
+        return failed(Failure.RETRY, "rate_limited", wait=wait)
+
+    script = Script(clock, runpod=[busy(30)], intelligence_api=[busy(20)], openrouter=[busy(40)])
+
+    with pytest.raises(Unavailable) as caught:
+        walk(script, Patience())
+
+    assert caught.value.retry_after == 20
+
+
+def test_guards_learn_how_each_attempt_went(walk: Any, clock: HandClock) -> None:
+    guard = Notes()
+
+    walk(Script(clock, runpod=[failed(code="connection_lost")]), guard)
+
+    assert guard.learnt == [("runpod", "connection_lost"), ("intelligence_api", "ok")]
+
+
+def test_the_error_that_is_waited_out_opens_no_circuit(walk: Any, clock: HandClock) -> None:
+    outcomes: list[Outcome] = []
+
+    class Keep(Notes):
+        def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
+            outcomes.append(outcome)
+
+    walk(Script(clock, runpod=[failed(Failure.RETRY, "rate_limited", wait=0.5), "answer"]), Keep())
+
+    assert outcomes[0].error is not None
+    assert outcomes[0].error.retry_after is None
