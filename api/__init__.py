@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from api import bridge, chat, docs, errors, health, high, tasks
+from api import bridge, chat, docs, errors, health, high, metrics, tasks
 from api.admission import Admission
 from api.auth import Guard
 from gifty_compute.core import Core
@@ -19,11 +19,15 @@ def create_app(core: Core) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.extensions["core"] = core
-    app.extensions["guard"] = Guard(api=core.settings.api_tokens, internal=core.settings.internal_api_token)
+    settings = core.settings
+    app.extensions["guard"] = Guard(
+        api=settings.api_tokens, internal=settings.internal_api_token, ops=settings.ops_tokens
+    )
     app.extensions["admission"] = Admission(core.settings.facade_threads)
-    for part in (high, chat, tasks, bridge, health):
+    for part in (high, chat, tasks, bridge, health, metrics):
         app.register_blueprint(part.blueprint)
     if core.settings.docs_enabled:
         app.register_blueprint(docs.blueprint)
     errors.install(app)
+    metrics.install(app, core)
     return app

@@ -13,17 +13,18 @@ from gifty_compute.errors import Unauthorized
 
 __all__ = ["Guard", "Scope"]
 
-Scope = Literal["api", "internal"]
+Scope = Literal["api", "internal", "ops"]
 _Named = tuple[tuple[str, SecretStr], ...]
 
 
 class Guard:
     """Knows every token by its hash, so that neither length nor prefix of one shows in the time taken."""
 
-    def __init__(self, *, api: _Named, internal: _Named) -> None:
+    def __init__(self, *, api: _Named, internal: _Named, ops: _Named = ()) -> None:
         self._tokens: dict[Scope, list[tuple[str, bytes]]] = {
             "api": [(name, _digest(token.get_secret_value())) for name, token in api],
             "internal": [(name, _digest(token.get_secret_value())) for name, token in internal],
+            "ops": [(name, _digest(token.get_secret_value())) for name, token in ops],
         }
 
     def name(self, scope: Scope, headers: Headers) -> str:

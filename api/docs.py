@@ -65,6 +65,7 @@ def document(app: Flask) -> dict[str, Any]:
             "securitySchemes": {
                 "api": {"type": "http", "scheme": "bearer", "description": "A token of API_TOKENS."},
                 "internal": {"type": "http", "scheme": "bearer", "description": "INTERNAL_API_TOKEN."},
+                "ops": {"type": "http", "scheme": "bearer", "description": "A token of OPS_TOKENS."},
                 "internalHeader": {"type": "apiKey", "in": "header", "name": "X-Internal-Token"},
             },
         },
@@ -121,16 +122,16 @@ def _security(described: Operation) -> list[dict[str, list[str]]]:
         return []
     if described.scope == "internal":
         return [{"internal": []}, {"internalHeader": []}]
-    return [{"api": []}]
+    return [{described.scope: []}]
 
 
 def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[str, Any]:
-    model = described.answers.get(status) or ErrorAnswer
-    schema = {"$ref": names[model, "serialization"]}
-    answer: dict[str, Any] = {
-        "description": _WORDS[status],
-        "content": {"application/json": {"schema": schema}},
-    }
+    model = described.answers.get(status, ErrorAnswer)
+    if model is None:
+        content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    else:
+        content = {"application/json": {"schema": {"$ref": names[model, "serialization"]}}}
+    answer: dict[str, Any] = {"description": _WORDS[status], "content": content}
     if status == 503:
         answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
     return answer

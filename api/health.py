@@ -7,6 +7,7 @@ from flask import Blueprint, Response
 from api.answers import json_answer
 from api.operation import core, operation
 from gifty_compute.errors import StoreUnavailable
+from gifty_compute.routing.canary import Standing
 from gifty_compute.wire.answers import HealthAnswer
 
 __all__ = ["blueprint"]
@@ -27,11 +28,13 @@ def healthz() -> Response:
 def readyz() -> Response:
     """The process can take work: the database answers and is migrated.
 
-    "degraded" names a part that needs the operator while work goes on: `logic`, when the file is bad and an
-    older version stays in force.
+    "degraded" names what needs the operator while work goes on: `logic`, when the file is bad and an older
+    version stays in force; `spaces`, when a provider gives vectors of another space and is kept out.
     """
     if not core().database.migrated():
         raise StoreUnavailable("database: not migrated; run gifty-compute migrate", retry_after=5)
-    if core().logic_watch.error is not None:
-        return json_answer({"status": "degraded", "parts": ["logic"]})
-    return json_answer({"status": "ok"})
+    parts = [
+        *(["logic"] if core().logic_watch.error is not None else []),
+        *(["spaces"] if Standing.DRIFTED in core().high.canaries.standings().values() else []),
+    ]
+    return json_answer({"status": "degraded", "parts": parts} if parts else {"status": "ok"})

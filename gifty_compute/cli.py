@@ -5,14 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from random import Random
 
 import click
+from rich.console import Console
+from rich.table import Table
 
+from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.demo.demo import run_demo
+from gifty_compute.doctor import unasked, visit
 from gifty_compute.embedded.errors import EmbeddedError
+from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import GiftyComputeError
+from gifty_compute.high import HighRoad, build_high_road
+from gifty_compute.logic.logic import Logic
+from gifty_compute.logic.source import read_logic
 from gifty_compute.migrations import migrate as migrate_schema
 from gifty_compute.queue.database import connect
+from gifty_compute.settings import read_logic_settings
+from gifty_compute.spaces import record as record_space
 from gifty_compute.stack.options import Options, default_data_dir
 from gifty_compute.stack.up import up as run_up
 from gifty_compute.version import VERSION
@@ -75,6 +86,67 @@ def migrate() -> None:
     finally:
         database.close()
     click.echo("migrated")
+
+
+@main.command()
+@click.option("--live", is_flag=True, help="Make one tiny real call to each configured provider.")
+def doctor(live: bool) -> None:
+    """Say which providers could be asked, and with --live how each of them answers.
+
+    Exits 1 when one of them fails. Without any provider's key nothing is asked.
+    """
+    logic, high, clock = _high_road()
+    try:
+        for provider, variable in unasked(logic, high, clock):
+            click.echo(f"{provider}: not asked, {variable} is not set")
+        if not live:
+            return
+        table = Table("provider", "key", "work", "model", "seconds", "cost, $", "result")
+        failed = False
+        for finding in visit(logic, high, clock):
+            result = "ok" if finding.error is None else f"{finding.error.code}: {finding.error.message}"
+            cost = "unknown" if finding.cost_usd is None else f"{finding.cost_usd:.6f}"
+            row = (finding.provider, finding.key, finding.kind, finding.model, f"{finding.seconds:.2f}")
+            table.add_row(*row, cost, result)
+            failed |= finding.error is not None
+        if not table.row_count:
+            click.echo("skipped: no provider's key is set")
+            return
+        Console().print(table)
+        sys.exit(1 if failed else 0)
+    finally:
+        high.close()
+
+
+@main.group()
+def spaces() -> None:
+    """Embedding spaces, and what they are known by."""
+
+
+@spaces.command()
+@click.argument("space")
+@click.option("--provider", required=True, help="Whose vectors are trusted.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="[default: beside logic.yaml]"
+)
+def record(space: str, provider: str, output: Path | None) -> None:
+    """Keep a provider's vectors for a few texts: others must match them before they may join SPACE."""
+    logic, high, clock = _high_road()
+    path = output or read_logic_settings().logic_config_path.parent / "spaces" / f"{space}.json"
+    try:
+        recorded = record_space(logic, high, clock, space=space, provider=provider, path=path)
+    finally:
+        high.close()
+    click.echo(f"{path}: {len(recorded.texts)} vectors of {recorded.dim} numbers")
+    click.echo(f"Now say in logic.yaml:  spaces: {{{space}: {{reference: spaces/{path.name}}}}}")
+
+
+def _high_road() -> tuple[Logic, HighRoad, Clock]:
+    """The high road of this machine's environment, without a database or a Redis that anybody waits for."""
+    clock, settings = SystemClock(), read_logic_settings()
+    logic = read_logic(settings.logic_config_path, settings.llm_overrides)
+    redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
+    return logic, build_high_road(os.environ, redis_url, EngineShelf(), clock, Random()), clock  # noqa: S311
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 import redis
+from prometheus_client import CollectorRegistry
 
 from gifty_compute.clock import Clock
 from gifty_compute.engines.shelf import EngineShelf
@@ -20,6 +21,7 @@ from gifty_compute.routing.canary import Canaries
 from gifty_compute.routing.hedge import Hedge
 from gifty_compute.routing.latency import Latencies
 from gifty_compute.routing.limits import Limits
+from gifty_compute.routing.metrics import AttemptMetrics
 from gifty_compute.routing.microbatch import Microbatch
 from gifty_compute.routing.order import Ordering
 from gifty_compute.routing.router import Router
@@ -46,6 +48,7 @@ class HighRoad:
     budgets: Budgets
     canaries: Canaries
     transport: Transport
+    registry: CollectorRegistry
     sync: Sync
 
     def start(self, logic: Callable[[], Logic]) -> None:
@@ -71,13 +74,13 @@ def build_high_road(
     )
     marks, counters = RedisMarks(client, clock), RedisCounters(client, clock)
     breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, counters), Canaries(clock)
-    latencies, transport = Latencies(), build_transport()
+    latencies, transport, registry = Latencies(), build_transport(), CollectorRegistry()
     router = Router(
         build_providers(transport, shelf),
         Access(environ),
         ordering=Ordering(latencies.seconds),
         rng=rng,
         stages=(Cache(RedisValues(client, clock)), Singleflight(), Microbatch(), Hedge()),
-        guards=(canaries, budgets, Limits(clock, counters), breakers, latencies),
+        guards=(canaries, budgets, Limits(clock, counters), breakers, latencies, AttemptMetrics(registry)),
     )
-    return HighRoad(router, breakers, budgets, canaries, transport, Sync((marks, counters)))
+    return HighRoad(router, breakers, budgets, canaries, transport, registry, Sync((marks, counters)))

@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 Tokens = Annotated[tuple[tuple[str, SecretStr], ...], NoDecode]
+OPS_ROLES = ("viewer", "operator")
 
 
 class BrokerSettings(BaseSettings):
@@ -63,6 +64,7 @@ class Settings(BrokerSettings, LogicSettings):
     database_url: SecretStr = Field(description="PostgreSQL, e.g. postgresql://user:password@host/name")
     api_tokens: Tokens = Field(default=(), description="client:token, comma separated")
     internal_api_token: Tokens = Field(default=(), description="The workers' shared tokens, comma separated")
+    ops_tokens: Tokens = Field(default=(), description="name:role:token, comma separated")
     docs_enabled: bool = Field(default=True, description="Whether /openapi.json and /docs are served")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     db_pool_size: int = Field(default=8, ge=1, le=100)
@@ -78,6 +80,17 @@ class Settings(BrokerSettings, LogicSettings):
         if any(not client or not token for client, _, token in pairs):
             raise ValueError("write client:token, comma separated")
         return tuple((client, token) for client, _, token in pairs)
+
+    @field_validator("ops_tokens", mode="before")
+    @classmethod
+    def _operators(cls, value: object) -> object:
+        """Each token by the name `name:role`."""
+        if not isinstance(value, str):
+            return value
+        entries = [entry.strip().split(":", 2) for entry in value.split(",") if entry.strip()]
+        if any(len(entry) != 3 or entry[1] not in OPS_ROLES or not entry[2] for entry in entries):
+            raise ValueError("write name:role:token, comma separated; the role is viewer or operator")
+        return tuple((f"{name}:{role}", token) for name, role, token in entries)
 
     @field_validator("internal_api_token", mode="before")
     @classmethod

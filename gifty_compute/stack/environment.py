@@ -6,20 +6,13 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gifty_compute.logic.defaults import PROVIDERS
 from gifty_compute.stack.credentials import Credentials
 from gifty_compute.stack.options import Options
 
 __all__ = ["PROVIDER_KEYS", "children_environment", "choose_logic"]
 
-PROVIDER_KEYS = (
-    "RUNPOD_API_KEY",
-    "INTELLIGENCE_API_TOKEN",
-    "TOGETHER_API_KEY",
-    "OPENROUTER_API_KEY",
-    "GEMINI_API_KEY",
-    "ANTHROPIC_API_KEY",
-    "GROQ_API_KEY",
-)
+PROVIDER_KEYS = tuple(section.key_variable for section in PROVIDERS.values() if section.key_variable)
 
 
 def choose_logic(environ: Mapping[str, str], checkout: Path, announce: Callable[[str], None]) -> Path:

@@ -1,0 +1,77 @@
+"""/metrics for operators: requests, attempts at providers, circuits, spaces, costs and the logic in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flask import Blueprint, Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from api.operation import core, operation
+from gifty_compute.core import Core
+
+__all__ = ["blueprint", "install"]
+
+blueprint = Blueprint("metrics", __name__)
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
+
+
+def install(app: Flask, core: Core) -> None:
+    """Counts every answer of the application, by the path's pattern and the status."""
+    registry, clock = core.high.registry, core.clock
+    answers = Counter("gifty_answers", "Answers", ("path", "status"), registry=registry)
+    seconds = Histogram(
+        "gifty_answer_seconds", "Until an answer begins", ("path",), buckets=_BUCKETS, registry=registry
+    )
+
+    def begin() -> None:
+        g.began = clock.monotonic()
+
+    def count(answer: Response) -> Response:
+        path = request.url_rule.rule if request.url_rule else "none"
+        answers.labels(path, str(answer.status_code)).inc()
+        seconds.labels(path).observe(clock.monotonic() - g.began)
+        return answer
+
+    app.before_request(begin)
+    app.after_request(count)
+
+
+class _State:
+    """What is read off the core at the moment of a look."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def collect(self) -> Iterator[Metric]:
+        high, watch = self._core.high, self._core.logic_watch
+        circuits = GaugeMetricFamily("gifty_circuit_open", "1: open, 0.5: half-open", labels=("circuit",))
+        for name, state in high.breakers.states().items():
+            circuits.add_metric((name,), {"closed": 0.0, "half-open": 0.5, "open": 1.0}[state])
+        yield circuits
+        spaces = GaugeMetricFamily("gifty_provider_drifted", "1: out of its space", labels=("circuit",))
+        for name, standing in high.canaries.standings().items():
+            spaces.add_metric((name,), 1.0 if standing == "drifted" else 0.0)
+        yield spaces
+        spent = GaugeMetricFamily("gifty_spent_today_usd", "Known cost of today, UTC", labels=("provider",))
+        for provider in watch.current.file.providers:
+            spent.add_metric((provider,), high.budgets.spent_usd(provider))
+        yield spent
+        rejected = GaugeMetricFamily("gifty_logic_rejected", "Versions of logic.yaml that were refused")
+        rejected.add_metric((), watch.rejected)
+        yield rejected
+        version = GaugeMetricFamily("gifty_logic", "1 for the version in force", labels=("version",))
+        version.add_metric((watch.current.version,), 1.0)
+        yield version
+
+
+@blueprint.get("/metrics")
+@operation(scope="ops", answers={200: None}, errors=(401,))
+def metrics() -> Response:
+    """Of this process, in Prometheus's text form."""
+    state = CollectorRegistry(auto_describe=False)
+    state.register(_State(core()))  # type: ignore[arg-type]  # fits by shape
+    text = generate_latest(core().high.registry) + generate_latest(state)
+    return Response(text, content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,156 @@
+"""What the processes of a service know of each other's circuits and sums, on a real Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from gifty_compute.clock import SystemClock
+from gifty_compute.embedded.valkey import Valkey
+from gifty_compute.shared.counters import RedisCounters
+from gifty_compute.shared.marks import RedisMarks
+from gifty_compute.shared.sync import Sync
+
+CLOCK = SystemClock()
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def client(valkey: Valkey) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(valkey.url, socket_timeout=5)
+    client.flushdb()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def gone() -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(NOWHERE, socket_timeout=0.1, socket_connect_timeout=0.1)
+    yield client
+    client.close()
+
+
+# -- circuits ------------------------------------------------------------------------------------------------
+
+
+def test_a_circuit_that_one_process_opened_is_open_for_the_other(client: redis.Redis) -> None:
+    one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+
+    one.open("runpod/1/embedding/ab", 30)
+    assert other.remaining("runpod/1/embedding/ab") == 0
+    other.refresh()
+
+    assert 29 < other.remaining("runpod/1/embedding/ab") <= 30
+    assert other.remaining("runpod/2/embedding/ab") == 0
+
+
+def test_closing_it_frees_the_others_with_their_next_look(client: redis.Redis) -> None:
+    one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+    one.open("a", 30)
+    other.refresh()
+
+    one.close("a")
+    other.refresh()
+
+    assert other.remaining("a") == 0
+
+
+def test_a_shorter_word_does_not_shorten_a_longer_one(client: redis.Redis) -> None:
+    marks = RedisMarks(client, CLOCK)
+
+    marks.open("a", 300)
+    marks.open("a", 5)
+    marks.refresh()
+
+    assert marks.remaining("a") > 200
+
+
+def test_marks_whose_time_is_over_are_dropped(client: redis.Redis) -> None:
+    marks = RedisMarks(client, CLOCK)
+    marks.open("a", -1)
+
+    marks.refresh()
+
+    assert marks.remaining("a") == 0
+    assert client.zcard("gifty:circuits") == 0
+
+
+def test_a_trial_is_one_processs_until_the_circuit_is_closed(client: redis.Redis) -> None:
+    one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+
+    assert one.trial("a", 30)
+    assert not other.trial("a", 30)
+    one.close("a")
+    assert other.trial("a", 30)
+
+
+def test_without_redis_each_process_is_on_its_own(gone: redis.Redis) -> None:
+    marks = RedisMarks(gone, CLOCK)
+
+    marks.open("a", 30)
+    marks.close("a")
+
+    assert marks.remaining("a") == 0
+    assert marks.trial("a", 30)
+
+
+# -- sums ----------------------------------------------------------------------------------------------------
+
+
+def test_what_two_processes_add_is_one_sum(client: redis.Redis) -> None:
+    one, other = RedisCounters(client, CLOCK), RedisCounters(client, CLOCK)
+
+    one.add("usd/groq", 0.25, keep_seconds=60)
+    other.add("usd/groq", 0.5, keep_seconds=60)
+    assert (one.total("usd/groq"), other.total("usd/groq")) == (0.25, 0.5)
+    for _ in range(2):
+        one.refresh()
+        other.refresh()
+
+    assert one.total("usd/groq") == other.total("usd/groq") == pytest.approx(0.75)
+
+
+def test_a_process_that_never_added_sees_the_sum_once_it_asked(client: redis.Redis) -> None:
+    one, other = RedisCounters(client, CLOCK), RedisCounters(client, CLOCK)
+    one.add("a", 3, keep_seconds=60)
+    one.refresh()
+
+    assert other.total("a") == 0
+    other.refresh()
+
+    assert other.total("a") == 3
+
+
+def test_a_sum_is_kept_as_long_as_was_said(client: redis.Redis) -> None:
+    counters = RedisCounters(client, CLOCK)
+    counters.add("a", 1, keep_seconds=77)
+
+    counters.refresh()
+
+    assert 70 < client.ttl("gifty:sum:a") <= 77
+
+
+def test_without_redis_the_own_sum_counts_and_is_carried_over_later(
+    client: redis.Redis, gone: redis.Redis
+) -> None:
+    counters = RedisCounters(gone, CLOCK)
+    counters.add("a", 2, keep_seconds=60)
+
+    with pytest.raises(redis.RedisError):
+        counters.refresh()
+    assert counters.total("a") == 2
+
+    counters._client = client
+    counters.refresh()
+    assert (counters.total("a"), float(client.get("gifty:sum:a") or 0)) == (2, 2)
+
+
+def test_an_absence_of_redis_is_logged_once(gone: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+    sync = Sync([RedisMarks(gone, CLOCK)])
+
+    sync.refresh()
+    sync.refresh()
+
+    assert len([record for record in caplog.records if "Redis is away" in record.message]) == 1
