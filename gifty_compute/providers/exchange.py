@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
-from gifty_compute.errors import TransportError
+from gifty_compute.errors import ProviderError, TransportError
 from gifty_compute.providers.base import Ask
 from gifty_compute.providers.failures import bad_answer, by_transport
 from gifty_compute.transport.base import HttpRequest, HttpResponse, Transport
@@ -31,20 +31,24 @@ class Exchange:
             raise by_transport(error) from error
 
     def events(
-        self, ask: Ask, path: str, body: Any, *, headers: Mapping[str, str]
-    ) -> Iterator[HttpResponse | bytes]:
-        """A stream of server-sent events: first what was answered, then each event's data.
+        self,
+        ask: Ask,
+        path: str,
+        body: Any,
+        *,
+        headers: Mapping[str, str],
+        judge: Callable[[HttpResponse], ProviderError],
+    ) -> Iterator[bytes]:
+        """The data of each server-sent event, as it arrives; closing the iterator ends the exchange.
 
-        An answer other than 200 comes with its whole body, and nothing after it; of a 200 the body is empty.
+        Raises what `judge` makes of an answer other than 200, and ProviderError where the bytes stop coming.
         """
         request = _request(ask, path, body, {**headers, "accept": "text/event-stream"}, "POST")
         try:
             with self._transport.stream(request, ask.deadline) as stream:
                 if stream.status != 200:
-                    yield HttpResponse(stream.status, stream.headers, b"".join(stream))
-                    return
-                yield HttpResponse(stream.status, stream.headers, b"")
-                yield from _data_of_events(stream)
+                    raise judge(HttpResponse(stream.status, stream.headers, b"".join(stream)))
+                yield from _data(_lines(stream))
         except TransportError as error:
             raise by_transport(error) from error
 
@@ -78,15 +82,35 @@ def _request(ask: Ask, path: str, body: Any, headers: Mapping[str, str], method:
     )
 
 
-def _data_of_events(chunks: Iterator[bytes] | Any) -> Iterator[bytes]:
-    """The data of each event of a stream (WHATWG HTML, "server-sent events"); comments are left out."""
+def _data(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The data of each event (WHATWG HTML, "server-sent events"); comments and other fields are left out.
+
+    The last event counts also without the empty line after it.
+    """
     data: list[bytes] = []
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif not line and data:
-                yield b"\n".join(data)
-                data = []
+    for line in lines:
+        if line.startswith(b"data:"):
+            data.append(line[5:].removeprefix(b" "))
+        elif not line and data:
+            yield b"\n".join(data)
+            data = []
+    if data:
+        yield b"\n".join(data)
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines without their ends, which are CRLF, LF or CR, in one chunk or split over two.
+
+    What has no end yet is kept in pieces: a long line that drips in costs no more than one that comes at once.
+    """
+    pieces: list[bytes] = []
+    after_cr = False
+    for chunk in filter(None, chunks):
+        rest = chunk[1:] if after_cr and chunk.startswith(b"\n") else chunk
+        after_cr = chunk.endswith(b"\r")
+        *ended, rest = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for line in ended:
+            yield b"".join([*pieces, line])
+            pieces = []
+        pieces.append(rest)
+    yield b"".join(pieces)

@@ -51,9 +51,11 @@ def by_status(
 ) -> ProviderError:
     """The error for this status; `failure` and `code` where the provider's own words say more.
 
-    `wait` is in seconds, as the provider asked for it.
+    `wait` is in seconds, as the provider asked for it. A 429 that names no time is not worth another try there.
     """
     said = _CODES.get(status, f"http_{status}")
+    if failure is None and status == 429 and wait is None:
+        failure = Failure.FAILOVER
     return ProviderError(
         f"answered {status}" + (f" ({code})" if code else ""),
         failure=failure or _BY_STATUS.get(status, Failure.FAILOVER),
@@ -87,7 +89,7 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
             return float(said) * scale
     try:
         at = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max(0.0, (at - now).total_seconds()) if now else None

@@ -6,12 +6,13 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from gifty_compute.logic.file import LogicFile, ModelSection, SpaceSection
+from gifty_compute.logic.file import LogicFile, ModelSection, ProviderSection, SpaceSection
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.sql import QUERIES
 from gifty_compute.settings import Settings
@@ -152,7 +153,7 @@ def test_every_key_of_logic_yaml_is_explained() -> None:
     shown = first_cells(section(OPERATIONS, "## logic.yaml"))
 
     expected = set(_keys(LogicFile))
-    expected |= {f"….{name}" for part in (SpaceSection, ModelSection) for name in part.model_fields}
+    expected |= {f"….{name}" for part in (SpaceSection, ModelSection, ProviderSection) for name in part.model_fields}
 
     assert shown == expected
 
@@ -162,14 +163,26 @@ def _keys(model: type[BaseModel]) -> Iterator[str]:
     common = LogicFile.model_fields["embedding"].annotation.model_fields
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if name in ("spaces", "models"):
+        if name in ("spaces", "models", "providers"):
             yield f"{name}.<name>"
+        elif name == "routing":
+            yield from (f"routing.{key}" for key in _leaves(kind))
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             own = [key for key in kind.model_fields if key not in common]
             yield from (f"{name}.{key}" for key in own)
             if set(common) <= set(kind.model_fields):
                 yield name
                 yield from (f"….{key}" for key in common)
+        else:
+            yield name
+
+
+def _leaves(section: type[BaseModel]) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from (f"{name}.{key}" for key in _leaves(inner))
+                break
         else:
             yield name
 

@@ -1,0 +1,111 @@
+"""Load by wrk, and what it cost the server: wrk's own figures beside the CPU time of a process tree."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+__all__ = ["Load", "Round", "cpu_seconds", "median", "rss_mib"]
+
+_SCRIPT = """
+wrk.method = "POST"
+wrk.body = {body}
+{headers}
+done = function(summary, latency, requests)
+  local e = summary.errors
+  local errors = e.connect + e.read + e.write + e.status + e.timeout
+  local form = 'JSON {{"requests": %d, "seconds": %f, "p50_us": %d, "p99_us": %d, "errors": %d}}\\n'
+  io.write(string.format(form, summary.requests, summary.duration / 1e6,
+    latency:percentile(50), latency:percentile(99), errors))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of load on one server."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    cpu_ms: float
+    """Of the server's process tree, a request."""
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+@dataclass(frozen=True)
+class Load:
+    """The same POST again and again."""
+
+    url: str
+    body: dict[str, object]
+    headers: dict[str, str]
+
+    def run(self, *, callers: int, seconds: int, server: psutil.Process | None) -> Round:
+        """One round. Raises RuntimeError where an answer was not a 200: its figures would mean nothing."""
+        wrk = shutil.which("wrk")
+        if wrk is None:
+            raise SystemExit("this benchmark needs wrk: apt-get install wrk")
+        headers = "\n".join(
+            f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}"
+            for name, value in {"Content-Type": "application/json", **self.headers}.items()
+        )
+        body = json.dumps(json.dumps(self.body))
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / "post.lua"
+            script.write_text(_SCRIPT.format(body=body, headers=headers))
+            command = [
+                wrk,
+                "-t1",
+                f"-c{callers}",
+                f"-d{seconds}s",
+                "--timeout",
+                "30s",
+                "-s",
+                str(script),
+                self.url,
+            ]
+            before = cpu_seconds(server) if server else 0.0
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            after = cpu_seconds(server) if server else 0.0
+        found = json.loads(re.search(r"^JSON (.*)$", said, re.MULTILINE)[1])  # type: ignore[index]
+        if found["errors"] or not found["requests"]:
+            raise RuntimeError(f"{self.url}: {found}")
+        return Round(
+            requests=found["requests"],
+            seconds=found["seconds"],
+            p50_ms=found["p50_us"] / 1000,
+            p99_ms=found["p99_us"] / 1000,
+            errors=found["errors"],
+            cpu_ms=(after - before) / found["requests"] * 1000,
+        )
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """User and system time of the process and its children, the ended ones included."""
+    tree = [process, *process.children(recursive=True)]
+    times = [one.cpu_times() for one in tree]
+    return sum(t.user + t.system for t in times) + times[0].children_user + times[0].children_system
+
+
+def rss_mib(process: psutil.Process) -> float:
+    """Proportional memory of the tree: shared pages are counted once."""
+    tree = [process, *process.children(recursive=True)]
+    return sum(one.memory_full_info().pss for one in tree) / 2**20
+
+
+def median(rounds: list[Round], field: str) -> float:
+    return statistics.median(getattr(one, field) for one in rounds)

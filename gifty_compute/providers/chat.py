@@ -1,0 +1,95 @@
+"""Chat in OpenAI's form: a payload as a request, an answer or a piece of a stream as ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gifty_compute.providers.base import Ask, Delta, Reply, Usage
+from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished
+from gifty_compute.providers.dialects import PLAIN, Dialect
+from gifty_compute.providers.failures import bad_answer
+from gifty_compute.providers.foreign import amount, count, dig
+from gifty_compute.providers.rejection import Rejection
+
+__all__ = ["chat_piece", "chat_reply", "chat_request", "cost_of", "refuse_error", "usage_of"]
+
+_REASONS = {"stop": STOPPED, "eos": STOPPED, "length": CUT, "content_filter": REFUSED}
+
+
+def chat_request(ask: Ask, dialect: Dialect = PLAIN) -> dict[str, Any]:
+    """The body for /chat/completions."""
+    prompt, payload, flags = Prompt.of(ask), ask.payload, ask.offer.flags
+    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    fields = {
+        "model": ask.offer.model_id,
+        "messages": system + prompt.turns,
+        dialect.token_cap: payload.get("max_tokens"),
+        "temperature": payload.get("temperature") if flags.sampling else None,
+        "stop": payload.get("stops"),
+        "response_format": _response_format(prompt),
+        "reasoning_effort": None if dialect.nests_effort else flags.effort,
+        "reasoning": {"effort": flags.effort} if dialect.nests_effort and flags.effort else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def chat_reply(ask: Ask, body: dict[str, Any], dialect: Dialect = PLAIN) -> Reply:
+    """The reply that a whole answer holds. Raises ProviderError where it holds none."""
+    refuse_error(body, dialect)
+    text = dig(body, "choices", 0, "message", "content")
+    reason = _reason(dig(body, "choices", 0, "finish_reason"))
+    if reason is None or not isinstance(text, str | None):
+        raise bad_answer("answered without a finished message")
+    if text is None and dig(body, "choices", 0, "message", "refusal"):
+        reason = REFUSED
+    return Reply(finished(ask, text or "", reason), usage_of(body), cost_of(ask, body))
+
+
+def chat_piece(chunk: dict[str, Any], dialect: Dialect = PLAIN) -> Delta:
+    """What one chunk of a stream holds; often only a part of text, reason and usage."""
+    refuse_error(chunk, dialect)
+    text = dig(chunk, "choices", 0, "delta", "content")
+    if not isinstance(text, str | None):
+        raise bad_answer("streamed something that is no text")
+    return Delta(text or "", _reason(dig(chunk, "choices", 0, "finish_reason")), usage_of(chunk))
+
+
+def refuse_error(body: dict[str, Any], dialect: Dialect = PLAIN) -> None:
+    """Raises ProviderError for an answer, or a part of one, that tells an error in place of its content."""
+    for place in (("error",), ("choices", 0, "error"), ("x_groq", "error")):
+        error = dig(body, *place)
+        if error:
+            raise dialect.error(Rejection.inside(error))
+    if dig(body, "choices", 0, "finish_reason") == "error":
+        raise dialect.error(Rejection.inside({}))
+
+
+def usage_of(body: dict[str, Any]) -> Usage | None:
+    """The tokens of an answer; None where it does not count them."""
+    for place in (("usage",), ("x_groq", "usage")):
+        used = dig(body, *place)
+        read = count(dig(used, "prompt_tokens"))
+        if read is not None:
+            return Usage(read, count(dig(used, "completion_tokens")) or 0)
+    read = count(dig(body, "usage", "total_tokens"))
+    return None if read is None else Usage(read)
+
+
+def cost_of(ask: Ask, body: dict[str, Any]) -> float | None:
+    """US dollars, where the provider is one whose answers say what they cost."""
+    return amount(dig(body, "usage", "cost")) if ask.offer.section.reports_cost else None
+
+
+def _response_format(prompt: Prompt) -> dict[str, Any] | None:
+    if prompt.form == "schema":
+        # Not `strict`: it takes but a part of JSON Schema. The answer is checked in any case.
+        return {"type": "json_schema", "json_schema": {"name": "answer", "schema": prompt.schema}}
+    return {"type": "json_object"} if prompt.form == "json" else None
+
+
+def _reason(said: Any) -> str | None:
+    if said is None:
+        return None
+    if said not in _REASONS:
+        raise bad_answer("the answer ended for a reason that leaves no text")
+    return _REASONS[said]

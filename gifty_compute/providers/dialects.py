@@ -1,0 +1,89 @@
+"""Dialects: what servers that speak OpenAI's form do otherwise, each in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gifty_compute.errors import Failure, ProviderError
+from gifty_compute.providers.foreign import amount, dig
+from gifty_compute.providers.rejection import Rejection
+
+__all__ = ["PLAIN", "Dialect", "dialect_of"]
+
+# Codes that say more than their status does: nobody but the operator can mend these.
+_CONFIG_CODES = frozenset({"insufficient_quota", "model_decommissioned", "model_not_found"})
+# error.metadata of OpenRouter's 403 and 400 where the text was at fault, not the key.
+_FLAGGED = ("flagged_input", "patterns", "reasons")
+_REFUSALS = frozenset({"content_policy_violation", "refusal"})
+
+
+def _plain_error(rejection: Rejection) -> ProviderError:
+    code = rejection.says("code")
+    if code in _CONFIG_CODES:
+        return rejection.become(Failure.CONFIG, code)
+    return rejection.become(code=code if rejection.status in (200, 400) else None)
+
+
+def _groq_error(rejection: Rejection) -> ProviderError:
+    if rejection.status == 413:
+        # Also said of a request over the tokens of a minute; one over our own cap never gets here.
+        return rejection.become(Failure.FAILOVER)
+    if rejection.says("code") == "json_validate_failed":
+        # The model broke its JSON mode, and may do better the next time.
+        return rejection.become(Failure.RETRY, "json_validate_failed")
+    return _plain_error(rejection)
+
+
+def _openrouter_error(rejection: Rejection) -> ProviderError:
+    if isinstance(rejection.error.get("availability"), dict):
+        return _unavailable(rejection)
+    kind = rejection.says("metadata", "error_type") or rejection.says("error_type")
+    flagged = any(dig(rejection.error, "metadata", name) for name in _FLAGGED)
+    if kind in _REFUSALS or (rejection.status == 403 and (flagged or rejection.begins("Request blocked"))):
+        return rejection.become(Failure.FATAL, "refused")
+    return rejection.become(code=kind if rejection.status in (200, 400) else None)
+
+
+def _unavailable(rejection: Rejection) -> ProviderError:
+    """Nobody behind OpenRouter serves the model now: `availability` says whether that will pass."""
+    rejection = rejection.waiting(amount(dig(rejection.error, "availability", "retry_after")))
+    code = rejection.says("availability", "code")
+    if dig(rejection.error, "availability", "retryable") is True:
+        # OpenRouter has tried its other hosts already; without a time there is nothing to wait for.
+        return rejection.become(Failure.FAILOVER if rejection.wait is None else Failure.RETRY, code)
+    if dig(rejection.error, "availability", "excluded_by") == ["context_length"]:
+        return rejection.become(Failure.FATAL, "too_large")
+    return rejection.become(Failure.CONFIG, code)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a server is spoken to; the values here are the plain form."""
+
+    token_cap: str = "max_tokens"
+    """The field that bounds the answer."""
+    nests_effort: bool = False
+    """Whether the effort is `reasoning.effort`, not `reasoning_effort`."""
+    asks_for_usage: bool = True
+    """Whether a stream tells its usage only on demand (`stream_options`)."""
+    texts_per_call: int = 2048
+    """At most so many texts in one call of /embeddings; OpenAI's own limit, and ours."""
+    error: Callable[[Rejection], ProviderError] = _plain_error
+    """What a rejection means here."""
+
+
+PLAIN = Dialect()
+_DIALECTS = {
+    # x_groq.usage comes with every stream.
+    "groq": Dialect(token_cap="max_completion_tokens", asks_for_usage=False, error=_groq_error),  # noqa: S106
+    # OpenRouter's reference: stream_options has no effect, usage is always there.
+    "openrouter": Dialect(nests_effort=True, asks_for_usage=False, error=_openrouter_error),
+    # No stream_options in Together's reference; about 100 texts a call is the advice of its own guides.
+    "together": Dialect(asks_for_usage=False, texts_per_call=100),
+}
+
+
+def dialect_of(provider: str) -> Dialect:
+    """The dialect of the provider of this name; any other server is taken to speak the plain form."""
+    return _DIALECTS.get(provider, PLAIN)

@@ -1,0 +1,57 @@
+"""Rows: one for each text or document of a request, in whatever order a provider gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from gifty_compute.errors import InvalidResult
+from gifty_compute.providers.failures import bad_answer
+from gifty_compute.wire import vectors
+
+__all__ = ["by_index", "float_rows", "portions"]
+
+T = TypeVar("T")
+
+
+def portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in order, at most so many at a time.
+
+    >>> list(portions("abcde", 2))
+    ['ab', 'cd', 'e']
+    """
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
+
+
+def by_index(rows: Any, expected: int) -> list[dict[str, Any]]:
+    """The rows in the order of what they answer, as each one's own `index` says.
+
+    Raises ProviderError (bad_answer) unless there is exactly one for each.
+    """
+    if not isinstance(rows, list) or len(rows) != expected:
+        found = len(rows) if isinstance(rows, list) else "no"
+        raise bad_answer(f"answered {found} rows for {expected}")
+    placed: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        index = row.get("index") if isinstance(row, dict) else None
+        if type(index) is not int or not 0 <= index < expected:
+            raise bad_answer("answered a row without an index of the request")
+        placed[index] = row
+    if len(placed) != expected:
+        raise bad_answer("answered two rows for the same index")
+    return [placed[index] for index in range(expected)]
+
+
+def float_rows(rows: list[Any]) -> npt.NDArray[np.float32]:
+    """Lists of numbers as an array of shape [rows, dim].
+
+    Raises ProviderError (bad_answer) for anything but numbers, or for rows of different lengths.
+    """
+    try:
+        return vectors.decode(rows).astype(np.float32, copy=False)
+    except InvalidResult as error:
+        raise bad_answer(error.message) from error

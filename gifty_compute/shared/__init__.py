@@ -1,0 +1,1 @@
+"""State that the processes of a service share through Redis; each part is safe without it."""
