@@ -23,7 +23,7 @@ def chat_request(ask: Ask, dialect: Dialect = PLAIN) -> dict[str, Any]:
     fields = {
         "model": ask.offer.model_id,
         "messages": system + prompt.turns,
-        dialect.token_cap: payload.get("max_tokens"),
+        dialect.cap: payload.get("max_tokens"),
         "temperature": payload.get("temperature") if flags.sampling else None,
         "stop": payload.get("stops"),
         "response_format": _response_format(prompt),
@@ -90,6 +90,7 @@ def _response_format(prompt: Prompt) -> dict[str, Any] | None:
 def _reason(said: Any) -> str | None:
     if said is None:
         return None
-    if said not in _REASONS:
-        raise bad_answer("the answer ended for a reason that leaves no text")
-    return _REASONS[said]
+    reason = _REASONS.get(str(said))
+    if reason is None:
+        raise bad_answer("the answer ended for a reason that makes it none")
+    return reason

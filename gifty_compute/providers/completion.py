@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError
-from gifty_compute.providers.base import Ask, Delta, Usage
+from gifty_compute.providers.base import Ask, Delta
 from gifty_compute.providers.failures import bad_answer
 
-__all__ = ["CUT", "REFUSED", "STOPPED", "Prompt", "finished", "total", "whole"]
+__all__ = ["CUT", "REFUSED", "STOPPED", "Prompt", "finished", "whole"]
 
 # Why an answer ended, in the contract's words.
 STOPPED, CUT, REFUSED = "stop", "length", "content_filter"
-
-_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Prompt:
     """What a model is asked, in the terms that all providers have."""
 
-    system: str | None
+    system: str | None = field(repr=False)
     """All system turns together, and what the form of the answer needs said."""
-    turns: list[dict[str, str]]
+    turns: list[dict[str, str]] = field(repr=False)
     """`role` (user or assistant) and `content` of each."""
     form: Literal["text", "schema", "json", "prompt"]
     """How the answer's form is asked for: by a schema, by a JSON mode, by words alone."""
-    schema: dict[str, Any] | None = None
+    schema: dict[str, Any] | None = field(default=None, repr=False)
     """Of the answer, where the form is `schema`."""
 
     @classmethod
@@ -64,44 +61,33 @@ def finished(ask: Ask, text: str, reason: str) -> dict[str, Any]:
 
     Raises ProviderError: refused, truncated (no text before the cap, or half of a JSON text), bad_answer.
     """
-    if reason == REFUSED:
-        raise _refused()
-    _require_text(text, reason)
+    if reason == REFUSED or not text.strip():
+        raise _nothing(reason)
     if _wants_json(ask):
         if reason == CUT:
-            raise _truncated()
-        fenced = _FENCED.fullmatch(text)
-        text = fenced[1] if fenced else text
+            raise _nothing(reason)
+        text = _unfenced(text)
     return {"content": text, "finish_reason": reason}
 
 
-def whole(pieces: Iterator[Delta]) -> Iterator[Delta]:
+def whole(pieces: Generator[Delta, None, None]) -> Iterator[Delta]:
     """A stream's text as it comes, then one last Delta with the finish reason and the usage.
 
     `pieces` may tell these at any time. Raises ProviderError: cut_off where no reason was told; where there
     was no text, what `finished` would raise. Closes `pieces` in any case.
     """
-    text, reason, usage = "", None, None
-    with closing(pieces):  # type: ignore[type-var]
+    has_text, reason, usage = False, None, None
+    with closing(pieces):
         for piece in pieces:
             reason, usage = piece.finish_reason or reason, piece.usage or usage
+            has_text = has_text or bool(piece.text.strip())
             if piece.text:
-                text = text.strip() or piece.text
                 yield Delta(piece.text)
     if reason is None:
         raise bad_answer("the stream ended before the answer did", code="cut_off")
-    if reason == REFUSED and not text.strip():
-        raise _refused()
-    _require_text(text, reason)
+    if not has_text:
+        raise _nothing(reason)
     yield Delta(finish_reason=reason, usage=usage)
-
-
-def total(usages: list[Usage | None]) -> Usage | None:
-    """All of them together; None where one is not known."""
-    known = [usage for usage in usages if usage is not None]
-    if len(known) < len(usages):
-        return None
-    return Usage(sum(usage.input_tokens for usage in known), sum(usage.output_tokens for usage in known))
 
 
 def _wants_json(ask: Ask) -> bool:
@@ -117,14 +103,19 @@ def _in_words(schema: dict[str, Any] | None) -> str:
     return f"{said} It must satisfy this JSON Schema: {orjson.dumps(schema).decode()}" if schema else said
 
 
-def _require_text(text: str, reason: str) -> None:
-    if not text.strip():
-        raise _truncated() if reason == CUT else bad_answer("the answer has no text")
+def _unfenced(text: str) -> str:
+    """Without the code fence that models put around JSON even where they are asked not to."""
+    inner = text.strip()
+    if inner.startswith("```") and inner.endswith("```"):
+        language, _, rest = inner[3:-3].partition("\n")
+        return rest if language.strip() in ("", "json") else text
+    return text
 
 
-def _truncated() -> ProviderError:
-    return bad_answer("the answer was cut off by max_tokens", code="truncated")
-
-
-def _refused() -> ProviderError:
-    return ProviderError("the model refused to answer", failure=Failure.FATAL, code="refused")
+def _nothing(reason: str) -> ProviderError:
+    """Why there is no answer to give, by the reason for which it ended."""
+    if reason == REFUSED:
+        return ProviderError("the model refused to answer", failure=Failure.FATAL, code="refused")
+    if reason == CUT:
+        return bad_answer("the answer was cut off by max_tokens", code="truncated")
+    return bad_answer("the answer has no text")

@@ -61,8 +61,8 @@ def _unavailable(rejection: Rejection) -> ProviderError:
 class Dialect:
     """How a server is spoken to; the values here are the plain form."""
 
-    token_cap: str = "max_tokens"
-    """The field that bounds the answer."""
+    cap: str = "max_tokens"
+    """The field that bounds the answer's tokens."""
     nests_effort: bool = False
     """Whether the effort is `reasoning.effort`, not `reasoning_effort`."""
     asks_for_usage: bool = True
@@ -76,7 +76,7 @@ class Dialect:
 PLAIN = Dialect()
 _DIALECTS = {
     # x_groq.usage comes with every stream.
-    "groq": Dialect(token_cap="max_completion_tokens", asks_for_usage=False, error=_groq_error),  # noqa: S106
+    "groq": Dialect(cap="max_completion_tokens", asks_for_usage=False, error=_groq_error),
     # OpenRouter's reference: stream_options has no effect, usage is always there.
     "openrouter": Dialect(nests_effort=True, asks_for_usage=False, error=_openrouter_error),
     # No stream_options in Together's reference; about 100 texts a call is the advice of its own guides.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from gifty_compute.providers.base import Ask
 from gifty_compute.providers.failures import bad_answer, by_transport
 from gifty_compute.transport.base import HttpRequest, HttpResponse, Transport
 
-__all__ = ["Exchange", "as_json", "as_object"]
+__all__ = ["Exchange", "as_json", "as_object", "event_object"]
 
 
 class Exchange:
@@ -38,7 +39,7 @@ class Exchange:
         *,
         headers: Mapping[str, str],
         judge: Callable[[HttpResponse], ProviderError],
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """The data of each server-sent event, as it arrives; closing the iterator ends the exchange.
 
         Raises what `judge` makes of an answer other than 200, and ProviderError where the bytes stop coming.
@@ -71,6 +72,11 @@ def as_object(response: HttpResponse) -> dict[str, Any]:
     return value
 
 
+def event_object(data: bytes) -> dict[str, Any]:
+    """The data of one event as a JSON object. Raises ProviderError."""
+    return as_object(HttpResponse(200, {}, data))
+
+
 def _request(ask: Ask, path: str, body: Any, headers: Mapping[str, str], method: str) -> HttpRequest:
     sent = {**headers, **ask.offer.section.headers}
     if ask.request_id:
@@ -88,20 +94,19 @@ def _data(lines: Iterable[bytes]) -> Iterator[bytes]:
     The last event counts also without the empty line after it.
     """
     data: list[bytes] = []
-    for line in lines:
+    for line in chain(lines, [b""]):
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
-        elif not line and data:
-            yield b"\n".join(data)
+        elif not line:
+            if any(data):
+                yield b"\n".join(data)
             data = []
-    if data:
-        yield b"\n".join(data)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Lines without their ends, which are CRLF, LF or CR, in one chunk or split over two.
 
-    What has no end yet is kept in pieces: a long line that drips in costs no more than one that comes at once.
+    What has no end yet is kept in pieces: a long line that drips in is not copied again with each drop.
     """
     pieces: list[bytes] = []
     after_cr = False

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from gifty_compute.errors import Failure, ProviderError, TransportError
+from gifty_compute.errors import Failure, InvalidRequest, ProviderError, TransportError
+from gifty_compute.providers.base import Ask
 
-__all__ = ["bad_answer", "by_status", "by_transport", "retry_after", "word"]
+__all__ = ["bad_answer", "by_status", "by_transport", "not_served", "retry_after", "word"]
 
 _BY_STATUS = {
     400: Failure.FATAL,
@@ -51,7 +52,7 @@ def by_status(
 ) -> ProviderError:
     """The error for this status; `failure` and `code` where the provider's own words say more.
 
-    `wait` is in seconds, as the provider asked for it. A 429 that names no time is not worth another try there.
+    `wait` is in seconds, as the provider asked for it. A 429 without it is no reason to try there again.
     """
     said = _CODES.get(status, f"http_{status}")
     if failure is None and status == 429 and wait is None:
@@ -73,6 +74,12 @@ def by_transport(error: TransportError) -> ProviderError:
 def bad_answer(why: str, *, code: str = "bad_answer") -> ProviderError:
     """The error for a 200 that holds no answer; `why` is ours, never the provider's text."""
     return ProviderError(why, failure=Failure.FAILOVER, code=code)
+
+
+def not_served(ask: Ask) -> InvalidRequest:
+    """The error for a kind of work that the provider's wire format has no words for."""
+    message = f"{ask.offer.provider} does not do {ask.offer.ask_as}"
+    return InvalidRequest(message, param="model", code="not_served")
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

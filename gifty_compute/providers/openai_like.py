@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
-import orjson
-
 from gifty_compute.errors import ProviderError
-from gifty_compute.providers.base import Ask, Delta, Reply
+from gifty_compute.providers.base import Ask, Delta, Reply, Usage
 from gifty_compute.providers.chat import (
     chat_piece,
     chat_reply,
@@ -18,13 +17,12 @@ from gifty_compute.providers.chat import (
     refuse_error,
     usage_of,
 )
-from gifty_compute.providers.completion import total, whole
-from gifty_compute.providers.dialects import dialect_of
-from gifty_compute.providers.exchange import Exchange, as_object
+from gifty_compute.providers.completion import whole
+from gifty_compute.providers.dialects import Dialect, dialect_of
+from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import not_served
-from gifty_compute.providers.foreign import dig
 from gifty_compute.providers.rejection import Rejection
-from gifty_compute.providers.rows import by_index, float_rows, portions
+from gifty_compute.providers.rows import by_index, float_rows, portions, total_cost, total_usage
 from gifty_compute.transport.base import HttpResponse, Transport
 
 __all__ = ["OpenaiLikeProvider"]
@@ -43,8 +41,7 @@ class OpenaiLikeProvider:
             case "rerank":
                 return self._rerank(ask)
             case "llm":
-                body = self._post(ask, "/chat/completions", chat_request(ask, _dialect(ask)))
-                return chat_reply(ask, body, _dialect(ask))
+                return self._chat(ask)
         raise not_served(ask)
 
     def stream(self, ask: Ask) -> Iterator[Delta]:
@@ -52,30 +49,59 @@ class OpenaiLikeProvider:
 
     def _embed(self, ask: Ask) -> Reply:
         """All texts, in as many calls one after the other as the server's limit asks for."""
-        answers = []
         rows: list[Any] = []
+        usages: list[Usage | None] = []
+        costs: list[float | None] = []
         for texts in portions(ask.texts, _dialect(ask).texts_per_call):
-            body = self._post(ask, "/embeddings", {"model": ask.offer.model_id, "input": texts})
+            request = {"model": ask.offer.model_id, "input": texts}
+            body = self._post(ask, "/embeddings", request)
+            refuse_error(body, _dialect(ask))
             rows += [row.get("embedding") for row in by_index(body.get("data"), len(texts))]
-            answers.append(body)
-        costs = [cost_of(ask, body) for body in answers]
-        return Reply(
-            {"embeddings": float_rows(rows)},
-            total([usage_of(body) for body in answers]),
-            None if None in costs else sum(cost for cost in costs if cost is not None),
-        )
+            usages.append(usage_of(body))
+            costs.append(cost_of(ask, body))
+        return Reply({"embeddings": float_rows(rows)}, total_usage(usages), total_cost(costs))
 
     def _rerank(self, ask: Ask) -> Reply:
         documents = ask.payload["documents"]
         request = {"model": ask.offer.model_id, "query": ask.payload["query"], "documents": documents}
         body = self._post(ask, "/rerank", request)
+        refuse_error(body, _dialect(ask))
         scores = [row.get("relevance_score") for row in by_index(body.get("results"), len(documents))]
         return Reply({"scores": scores, "kind": "cross-encoder"}, usage_of(body), cost_of(ask, body))
+
+    def _chat(self, ask: Ask) -> Reply:
+        body = self._post(ask, "/chat/completions", chat_request(ask, _dialect(ask)))
+        return chat_reply(ask, body, _dialect(ask))
+
+    def _pieces(self, ask: Ask) -> Generator[Delta, None, None]:
+        dialect = _dialect(ask)
+        request = {**chat_request(ask, dialect), "stream": True}
+        if dialect.asks_for_usage:
+            request["stream_options"] = {"include_usage": True}
+        events = self._exchange.events(
+            ask, "/chat/completions", request, headers=_headers(ask), judge=partial(_error, ask)
+        )
+        with closing(events):
+            for data in events:
+                if data == b"[DONE]":
+                    return
+                yield chat_piece(event_object(data), dialect)
 
     def _post(self, ask: Ask, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self._exchange.send(ask, path, body, headers=_headers(ask))
         if response.status != 200:
             raise _error(ask, response)
-        answer = as_object(response)
-        refuse_error(answer, _dialect(ask))
-        return answer
+        return as_object(response)
+
+
+def _dialect(ask: Ask) -> Dialect:
+    return dialect_of(ask.offer.provider)
+
+
+def _headers(ask: Ask) -> Mapping[str, str]:
+    # A server of one's own may have no keys.
+    return {"authorization": f"Bearer {ask.site.key}"} if ask.site.key else {}
+
+
+def _error(ask: Ask, response: HttpResponse) -> ProviderError:
+    return _dialect(ask).error(Rejection.of(response, ask.deadline.clock.now()))

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gifty_compute.errors import InvalidResult
+from gifty_compute.providers.base import Usage
 from gifty_compute.providers.failures import bad_answer
 from gifty_compute.wire import vectors
 
-__all__ = ["by_index", "float_rows", "portions"]
+__all__ = ["by_index", "float_rows", "portions", "total_cost", "total_usage"]
 
 T = TypeVar("T")
 
@@ -55,3 +56,17 @@ def float_rows(rows: list[Any]) -> npt.NDArray[np.float32]:
         return vectors.decode(rows).astype(np.float32, copy=False)
     except InvalidResult as error:
         raise bad_answer(error.message) from error
+
+
+def total_usage(usages: Sequence[Usage | None]) -> Usage | None:
+    """Of all portions together; None where one is not known."""
+    known = [usage for usage in usages if usage is not None]
+    if len(known) < len(usages):
+        return None
+    return Usage(sum(usage.input_tokens for usage in known), sum(usage.output_tokens for usage in known))
+
+
+def total_cost(costs: Sequence[float | None]) -> float | None:
+    """US dollars for all portions together; None where one is not known."""
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None

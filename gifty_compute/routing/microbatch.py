@@ -9,6 +9,9 @@ import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from gifty_compute.errors import DeadlineExceeded, InvalidRequest
 from gifty_compute.routing.call import Answer, Call, Next
 
@@ -194,7 +197,8 @@ def _ask(leader: _Caller, then: Next) -> Answer:
     others = [caller for caller in batch if caller is not leader]
     try:
         answer = then(leader.call.with_texts([caller.text for caller in batch]))
-        parts = {caller: _part(answer, row) for row, caller in enumerate(batch)}
+        vectors = answer.result["embeddings"]
+        parts = {caller: _part(answer, vector) for caller, vector in zip(batch, vectors, strict=True)}
     except InvalidRequest:
         raise
     except Exception as error:
@@ -206,7 +210,6 @@ def _ask(leader: _Caller, then: Next) -> Answer:
     return parts[leader]
 
 
-def _part(answer: Answer, row: int) -> Answer:
+def _part(answer: Answer, vector: npt.NDArray[np.float32]) -> Answer:
     """One caller's vector; what it took of the batch's tokens and cost, nobody knows."""
-    vectors = answer.result["embeddings"][row : row + 1]
-    return replace(answer, result={**answer.result, "embeddings": vectors}, usage=None, cost_usd=None)
+    return replace(answer, result={**answer.result, "embeddings": vector[None]}, usage=None, cost_usd=None)

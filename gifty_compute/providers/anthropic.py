@@ -1,0 +1,183 @@
+"""Anthropic's Messages API."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from gifty_compute.errors import Failure, InvalidRequest, ProviderError
+from gifty_compute.providers.base import Ask, Delta, Reply, Usage
+from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, whole
+from gifty_compute.providers.exchange import Exchange, as_object, event_object
+from gifty_compute.providers.failures import bad_answer, not_served
+from gifty_compute.providers.foreign import count, dig
+from gifty_compute.providers.rejection import Rejection
+from gifty_compute.transport.base import HttpResponse, Transport
+
+__all__ = ["AnthropicProvider"]
+
+_VERSION = "2023-06-01"
+_REASONS = {
+    "end_turn": STOPPED,
+    "stop_sequence": STOPPED,
+    "max_tokens": CUT,
+    "model_context_window_exceeded": CUT,
+    "refusal": REFUSED,
+}
+# The status that each type of error has outside a stream.
+_STATUSES = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+# A 400 or 429 that is no fault of the request's. Older ones are told by their text alone.
+_SPENT = "spend_limit_reached"
+_SPENT_TEXTS = ("You have reached your specified API usage limits", "Your credit balance is too low")
+_DISABLED = "organization_on_hold"
+# `minimal` is the least that Anthropic knows; `none` switches thinking off instead.
+_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high"}
+
+
+class AnthropicProvider:
+    """Language models; JSON by a schema of the answer, or by words."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._exchange = Exchange(transport)
+
+    def run(self, ask: Ask) -> Reply:
+        if ask.offer.ask_as != "llm":
+            raise not_served(ask)
+        response = self._exchange.send(ask, "/v1/messages", _request(ask), headers=_headers(ask))
+        if response.status != 200:
+            raise _error(ask, response)
+        return _reply(ask, as_object(response))
+
+    def stream(self, ask: Ask) -> Iterator[Delta]:
+        return whole(self._pieces(ask))
+
+    def _pieces(self, ask: Ask) -> Generator[Delta, None, None]:
+        used: dict[str, Any] = {}
+        request = {**_request(ask), "stream": True}
+        events = self._exchange.events(
+            ask, "/v1/messages", request, headers=_headers(ask), judge=partial(_error, ask)
+        )
+        with closing(events):
+            for data in events:
+                event = event_object(data)
+                match event.get("type"):
+                    case "message_start":
+                        used = _later(used, dig(event, "message", "usage"))
+                    case "content_block_delta":
+                        yield Delta(_text(event.get("delta"), "text_delta"))
+                    case "message_delta":
+                        used = _later(used, event.get("usage"))
+                        reason = _reason(dig(event, "delta", "stop_reason"))
+                        yield Delta(finish_reason=reason, usage=_usage(used))
+                    case "message_stop":
+                        return
+                    case "error":
+                        raise _judge(_inside(event))
+
+
+def _headers(ask: Ask) -> Mapping[str, str]:
+    return {
+        "x-api-key": ask.site.key,
+        "anthropic-version": ask.offer.section.api_version or _VERSION,
+    }
+
+
+def _request(ask: Ask) -> dict[str, Any]:
+    prompt, payload, flags = Prompt.of(ask, json_mode=False), ask.payload, ask.offer.flags
+    temperature = payload.get("temperature") if flags.sampling else None
+    if temperature is not None and temperature > 1:
+        raise InvalidRequest(f"temperature is at most 1 for {ask.offer.provider}", param="temperature")
+    output: dict[str, Any] = {}
+    if flags.effort in _EFFORTS:
+        output["effort"] = _EFFORTS[flags.effort]
+    if prompt.form == "schema":
+        output["format"] = {"type": "json_schema", "schema": prompt.schema}
+    fields = {
+        "model": ask.offer.model_id,
+        "max_tokens": payload["max_tokens"],
+        "system": prompt.system,
+        "messages": prompt.turns,
+        "temperature": temperature,
+        "stop_sequences": payload.get("stops"),
+        "thinking": {"type": "disabled"} if flags.effort == "none" else None,
+        "output_config": output or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _reply(ask: Ask, body: dict[str, Any]) -> Reply:
+    if body.get("type") == "error":
+        raise _judge(_inside(body))
+    blocks, reason = body.get("content"), _reason(body.get("stop_reason"))
+    if not isinstance(blocks, list) or reason is None:
+        raise bad_answer("answered without a finished message")
+    text = "".join(_text(block, "text") for block in blocks)
+    return Reply(finished(ask, text, reason), _usage(body.get("usage")))
+
+
+def _text(block: Any, kind: str) -> str:
+    """The text of a block of this type; empty for the others, of which thinking is one."""
+    if dig(block, "type") != kind:
+        return ""
+    text = dig(block, "text")
+    if not isinstance(text, str):
+        raise bad_answer("answered a text block without text")
+    return text
+
+
+def _reason(said: Any) -> str | None:
+    if said is None:
+        return None
+    reason = _REASONS.get(str(said))
+    if reason is None:
+        raise bad_answer("the answer ended for a reason that makes it none")
+    return reason
+
+
+def _later(used: dict[str, Any], news: Any) -> dict[str, Any]:
+    """The counts so far: they are cumulative, and null where nothing has changed."""
+    known = news.items() if isinstance(news, dict) else ()
+    return used | {name: value for name, value in known if value is not None}
+
+
+def _usage(used: Any) -> Usage | None:
+    """What was read from the cache or written to it was read all the same."""
+    plain, written = count(dig(used, "input_tokens")), count(dig(used, "output_tokens"))
+    if plain is None or written is None:
+        return None
+    cached = ("cache_creation_input_tokens", "cache_read_input_tokens")
+    return Usage(plain + sum(count(dig(used, name)) or 0 for name in cached), written)
+
+
+def _error(ask: Ask, response: HttpResponse) -> ProviderError:
+    return _judge(Rejection.of(response, ask.deadline.clock.now()))
+
+
+def _inside(answer: dict[str, Any]) -> Rejection:
+    """The error that came with status 200: in a stream there is no other way."""
+    rejection = Rejection.inside(answer.get("error"))
+    return replace(rejection, status=_STATUSES.get(str(rejection.says("type")), rejection.status))
+
+
+def _judge(rejection: Rejection) -> ProviderError:
+    detail = rejection.says("details", "error_code") or ""
+    if detail.endswith(_SPENT) or rejection.begins(*_SPENT_TEXTS):
+        return rejection.become(Failure.CONFIG, _SPENT)
+    if detail == _DISABLED:
+        return rejection.become(Failure.CONFIG, detail)
+    return rejection.become(code=detail or None)
