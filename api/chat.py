@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import orjson
@@ -101,7 +101,7 @@ class _Events:
         if leave is not None:
             leave()
 
-    def _make(self) -> Any:
+    def _make(self) -> Generator[bytes, None, None]:
         usage: Usage | None = None
         yield self._chunk({"role": "assistant", "content": ""}, None)
         try:

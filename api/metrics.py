@@ -72,6 +72,6 @@ class _State:
 def metrics() -> Response:
     """Of this process, in Prometheus's text form."""
     state = CollectorRegistry(auto_describe=False)
-    state.register(_State(core()))  # type: ignore[arg-type]  # fits by shape
+    state.register(_State(core()))
     text = generate_latest(core().high.registry) + generate_latest(state)
     return Response(text, content_type=CONTENT_TYPE_LATEST)

@@ -203,11 +203,16 @@ class ProviderError(GiftyComputeError):
     retryable = True
 
     def __init__(
-        self, message: str | None = None, *, failure: Failure, code: str, retry_after: float | None = None
+        self,
+        message: str | None = None,
+        *,
+        failure: Failure = Failure.FAILOVER,
+        code: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message or code)
         self.failure = failure
-        self.code = code
+        self.code = code or type(self).code
         self.retry_after = retry_after
 
 

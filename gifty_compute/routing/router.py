@@ -10,6 +10,7 @@ from random import Random
 
 from gifty_compute.clock import Deadline, ExtendableDeadline
 from gifty_compute.errors import Failure, InvalidRequest, InvalidResult, ProviderError
+from gifty_compute.logic.file import AdapterName
 from gifty_compute.providers import by_llm
 from gifty_compute.providers.access import Access
 from gifty_compute.providers.base import Ask, Delta, Provider, Reply, StreamingProvider
@@ -45,7 +46,7 @@ class Router:
 
     def __init__(
         self,
-        providers: Mapping[str, Provider],
+        providers: Mapping[AdapterName, Provider],
         access: Access,
         *,
         ordering: Ordering,

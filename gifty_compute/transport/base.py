@@ -38,8 +38,13 @@ class HttpResponse:
 class HttpStream(Protocol):
     """An answer that is still arriving. Leaving the `with` block ends the exchange on the wire, too."""
 
-    status: int
-    headers: Mapping[str, str]
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names are in lower case."""
+        ...
 
     def __iter__(self) -> Iterator[bytes]:
         """The body in pieces as they arrive. Raises TransportError, `timeout` at the deadline."""

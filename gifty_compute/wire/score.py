@@ -98,7 +98,9 @@ def _score(product: dict[str, Any], score: Any) -> dict[str, Any]:
         if field not in {"id", "gift_score", "reasoning", "tags", "gift_vector"}:
             raise InvalidResult(f"a score has no field {field[:40]!r}", param="scores")
     gift_score, reasoning, tags = score.get("gift_score"), score.get("reasoning"), score.get("tags", [])
-    if isinstance(gift_score, bool) or not isinstance(gift_score, int | float) or not 0 <= gift_score <= MAX_SCORE:
+    if isinstance(gift_score, bool) or not isinstance(gift_score, int | float):
+        raise InvalidResult("gift_score is not a number", param="scores")
+    if not 0 <= gift_score <= MAX_SCORE:
         raise InvalidResult(f"gift_score is a number from 0 to {MAX_SCORE}", param="scores")
     if not isinstance(reasoning, str) or not reasoning.strip():
         raise InvalidResult("reasoning is missing", param="scores")

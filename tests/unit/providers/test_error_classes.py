@@ -91,20 +91,20 @@ COLUMNS: dict[str, tuple[Callable[[Transport], Provider], Callable[[], Ask]]] = 
 
 # Each provider's own form of an error of this status; fields are added to the error object.
 ENVELOPES: dict[str, Callable[..., Any]] = {
-    "together": lambda status, **more: {
+    "together": lambda status, /, **more: {
         "error": {"message": SECRET, "type": "some_error", "param": None, "code": None, **more}
     },
-    "anthropic": lambda status, **more: {
+    "anthropic": lambda status, /, **more: {
         "type": "error",
         "error": {"type": "some_error", "message": SECRET, **more},
         "request_id": "req_1",
     },
     # Sometimes, as here, wrapped in a list.
-    "gemini": lambda status, **more: [
+    "gemini": lambda status, /, **more: [
         {"error": {"code": status, "message": SECRET, "status": "SOME_STATUS", **more}}
     ],
-    "groq": lambda status, **more: {"error": {"message": SECRET, "type": "some_error", **more}},
-    "openrouter": lambda status, **more: {"error": {"code": status, "message": SECRET, **more}},
+    "groq": lambda status, /, **more: {"error": {"message": SECRET, "type": "some_error", **more}},
+    "openrouter": lambda status, /, **more: {"error": {"code": status, "message": SECRET, **more}},
 }
 
 

@@ -241,17 +241,8 @@ class Slow(Deadline):
         return super().remaining
 
 
-@pytest.mark.parametrize(("share", "fast", "most"), [(0.05, 20, 11), (0.2, 20, 44), (0.05, 600, 20)])
-def test_no_more_than_a_share_of_all_calls_is_hedged_and_never_many_in_a_row(
-    stage: Hedge,
-    call: MakeCall,
-    warm_up: Callable[..., None],
-    clock: HandClock,
-    share: float,
-    fast: int,
-    most: int,
-) -> None:
-    by = parse_logic(f"routing: {{hedge: {{max_share: {share}}}}}")
+def hedges(stage: Hedge, calls: int, call: Call, clock: Clock) -> int:
+    """How many of so many slow calls are hedged."""
     asked: list[Call] = []
 
     def slow(passing: Call) -> Answer:
@@ -260,13 +251,28 @@ def test_no_more_than_a_share_of_all_calls_is_hedged_and_never_many_in_a_row(
         assert passing.deadline.decided.wait(10)
         return embedded(passing)
 
-    for _ in range(fast):
-        thread_of(stage, call(by=by))
-    for _ in range(200):
-        stage.run(replace(call(by=by), deadline=Slow(clock)), slow)
+    for _ in range(calls):
+        stage.run(replace(call, deadline=Slow(clock)), slow)
+    return sum(bool(one.last) for one in asked)
 
-    hedged = sum(bool(one.last) for one in asked)
-    assert most - 1 <= hedged <= most
+
+@pytest.mark.parametrize(("share", "most"), [(0.05, 11), (0.2, 44)])
+def test_no_more_than_a_share_of_all_calls_is_hedged(
+    stage: Hedge, call: MakeCall, clock: HandClock, share: float, most: int
+) -> None:
+    by = parse_logic(f"routing: {{hedge: {{max_share: {share}}}}}")
+    for _ in range(20):
+        thread_of(stage, call(by=by))
+
+    assert most - 1 <= hedges(stage, 200, call(by=by), clock) <= most
+
+
+def test_what_fast_calls_left_over_does_not_let_all_calls_be_hedged_when_they_become_slow(
+    stage: Hedge, call: MakeCall, warm_up: Callable[..., None], clock: HandClock
+) -> None:
+    warm_up(*[0.02] * 600)
+
+    assert hedges(stage, 25, call(by=ON), clock) <= 11
 
 
 def test_when_all_threads_are_taken_a_call_runs_in_its_callers_and_later_ones_do_not(

@@ -20,7 +20,15 @@ from gifty_compute.providers.base import Usage
 from gifty_compute.routing.call import Answer, Call
 from gifty_compute.routing.microbatch import Microbatch
 from tests.unit.conftest import HandClock
-from tests.unit.routing.conftest import PAYLOADS, Callers, Held, Watched, embedded, embedding_payload, vector_of
+from tests.unit.routing.conftest import (
+    PAYLOADS,
+    Callers,
+    Held,
+    Watched,
+    embedded,
+    embedding_payload,
+    vector_of,
+)
 
 
 def switched_on(in_flight: int = 1, max_texts: int = 8) -> Logic:

@@ -1,0 +1,117 @@
+"""Gifty's Intelligence API; a facade of this project speaks it, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gifty_compute.errors import ProviderError
+from gifty_compute.providers.base import Ask, Reply
+from gifty_compute.providers.chat import usage_of
+from gifty_compute.providers.exchange import Exchange, as_object
+from gifty_compute.providers.failures import bad_answer, not_served
+from gifty_compute.providers.rejection import Rejection
+from gifty_compute.providers.rows import by_index, float_rows
+from gifty_compute.transport.base import HttpResponse, Transport
+
+__all__ = ["IntelligenceProvider"]
+
+_KINDS_OF_RERANKERS = ("cross-encoder", "bi-encoder")
+# Of a product these are sent only where the product has them: Gifty's own API knows the first four alone.
+_OF_A_PRODUCT = (
+    "title",
+    "description",
+    "price",
+    "category",
+    "merchant",
+    "image_url",
+    "content_text",
+)
+
+
+class IntelligenceProvider:
+    """Embeddings, reranking, classification and scoring.
+
+    Each request says that it comes from a facade, so that a facade on the other side does not ask back.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._exchange = Exchange(transport)
+
+    def run(self, ask: Ask) -> Reply:
+        match ask.offer.ask_as:
+            case "embedding":
+                return self._embed(ask)
+            case "rerank":
+                return self._rerank(ask)
+            case "classify":
+                return self._classify(ask)
+            case "score":
+                return self._score(ask)
+        raise not_served(ask)
+
+    def _embed(self, ask: Ask) -> Reply:
+        body = self._post(ask, "/v1/embeddings", {"input": ask.texts, "model": ask.offer.model_id})
+        rows = [row.get("embedding") for row in by_index(body.get("data"), len(ask.texts))]
+        return Reply({"embeddings": float_rows(rows)}, usage_of(body))
+
+    def _rerank(self, ask: Ask) -> Reply:
+        query, documents = ask.payload["query"], ask.payload["documents"]
+        body = self._post(ask, "/v1/rerank", {"query": query, "documents": documents})
+        scores = body.get("scores")
+        if not isinstance(scores, list) or len(scores) != len(documents):
+            raise bad_answer(f"answered no {len(documents)} scores")
+        kind = body.get("kind")
+        kind = kind if kind in _KINDS_OF_RERANKERS else _KINDS_OF_RERANKERS[0]
+        return Reply({"scores": scores, "kind": kind}, usage_of(body))
+
+    def _classify(self, ask: Ask) -> Reply:
+        names, categories = ask.payload["external_names"], ask.payload["internal_categories"]
+        request = {"external_names": names, "internal_categories": categories}
+        body = self._post(ask, "/v1/classify/categories", request)
+        return Reply({"mappings": _in_order(names, body.get("mappings"))})
+
+    def _score(self, ask: Ask) -> Reply:
+        """One call a product: its path takes no more."""
+        scores = [self._score_one(ask, product) for product in ask.payload["products"]]
+        return Reply({"scores": scores})
+
+    def _score_one(self, ask: Ask, product: dict[str, Any]) -> dict[str, Any]:
+        request = {field: product[field] for field in _OF_A_PRODUCT if product.get(field) is not None}
+        if product.get("axes"):
+            request["axes"] = True
+        body = self._post(ask, "/v1/products/score", request)
+        known = ("gift_score", "reasoning", "tags", "gift_vector")
+        return {field: body[field] for field in known if body.get(field) is not None}
+
+    def _post(self, ask: Ask, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        headers = {"authorization": f"Bearer {ask.site.key}", "x-gifty-hop": "1"}
+        response = self._exchange.send(ask, path, body, headers=headers)
+        if response.status != 200:
+            raise _error(ask, response)
+        return as_object(response)
+
+
+def _in_order(names: list[str], mappings: Any) -> list[dict[str, Any]]:
+    """The mappings in the order of the names, which each of them must answer once."""
+    found: dict[Any, list[dict[str, Any]]] = {}
+    for mapping in mappings if isinstance(mappings, list) else ():
+        name = mapping.get("external_name") if isinstance(mapping, dict) else None
+        if not isinstance(name, str):
+            raise bad_answer("answered a mapping without a name")
+        found.setdefault(name, []).append(mapping)
+    if sum(map(len, found.values())) != len(names):
+        raise bad_answer(f"answered no {len(names)} mappings")
+    ordered = []
+    for name in names:
+        if not found.get(name):
+            raise bad_answer("left a name unanswered")
+        ordered.append(found[name].pop(0))
+    return [_mapping(mapping) for mapping in ordered]
+
+
+def _mapping(mapping: dict[str, Any]) -> dict[str, Any]:
+    return {field: mapping.get(field) for field in ("external_name", "internal_category_id", "confidence")}
+
+
+def _error(ask: Ask, response: HttpResponse) -> ProviderError:
+    return Rejection.of(response, ask.deadline.clock.now()).become()

@@ -1,0 +1,216 @@
+"""RunPod's serverless endpoints: Gifty's own handler, the infinity worker, and vLLM's OpenAI route."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from gifty_compute.clock import Deadline
+from gifty_compute.errors import Failure, ProviderError
+from gifty_compute.providers.base import Ask, Delta, Reply
+from gifty_compute.providers.chat import usage_of
+from gifty_compute.providers.exchange import Exchange, as_object
+from gifty_compute.providers.failures import bad_answer, not_served, word
+from gifty_compute.providers.foreign import amount, dig
+from gifty_compute.providers.openai_like import OpenaiLikeProvider
+from gifty_compute.providers.rejection import Rejection
+from gifty_compute.providers.rows import by_index, float_rows
+from gifty_compute.transport.base import HttpResponse, Transport
+
+__all__ = ["RunpodProvider"]
+
+log = logging.getLogger(__name__)
+
+# /runsync holds a call for at least a second. With less time the job is started, and then looked at.
+_LEAST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 300.0
+# What the way there and back may take of an attempt's time.
+_MARGIN_SECONDS = 0.15
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 0.5
+_CANCEL_SECONDS = 5.0
+_WAITING = frozenset({"IN_QUEUE", "IN_PROGRESS", "RUNNING"})
+# The infinity worker labels every error 400, CUDA's as well; these words are of the request itself.
+_OF_THE_INPUT = ("input should be", "validation error", "too long", "string_type", "list_type")
+
+
+class RunpodProvider:
+    """Embeddings and reranking as jobs, chat over vLLM's route; the endpoint's format is configured.
+
+    A job that is not done by the deadline is cancelled, off the caller's path. `billed_seconds` is the time
+    of the handler alone: starting and idling workers are billed, too, and show nowhere.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._exchange = Exchange(transport)
+        self._chat = OpenaiLikeProvider(transport)
+        self._cancels = _Cancels(self._exchange)
+
+    def run(self, ask: Ask) -> Reply:
+        match ask.offer.ask_as:
+            case "embedding":
+                return self._embed(ask)
+            case "rerank":
+                return self._rerank(ask)
+            case "llm":
+                return self._chat.run(_to_openai(ask))
+        raise not_served(ask)
+
+    def stream(self, ask: Ask) -> Iterator[Delta]:
+        return self._chat.stream(_to_openai(ask))
+
+    def _embed(self, ask: Ask) -> Reply:
+        texts, model = ask.texts, ask.offer.model_id
+        match ask.offer.section.format:
+            case "gifty":
+                output, seconds = self._job(ask, {"texts": texts, "model": model})
+                rows = dig(output, "embeddings")
+                if not isinstance(rows, list) or len(rows) != len(texts):
+                    raise bad_answer(f"answered no {len(texts)} vectors")
+                return Reply({"embeddings": float_rows(rows)}, billed_seconds=seconds)
+            case "infinity":
+                output, seconds = self._job(ask, {"model": model, "input": texts})
+            case "infinity_openai":
+                inner = {"model": model, "input": texts}
+                job = {"openai_route": "/v1/embeddings", "openai_input": inner}
+                output, seconds = self._job(ask, job)
+        body = output if isinstance(output, dict) else {}
+        rows = [row.get("embedding") for row in by_index(body.get("data"), len(texts))]
+        return Reply({"embeddings": float_rows(rows)}, usage_of(body), billed_seconds=seconds)
+
+    def _rerank(self, ask: Ask) -> Reply:
+        documents = ask.payload["documents"]
+        job = {"model": ask.offer.model_id, "query": ask.payload["query"], "docs": documents}
+        output, seconds = self._job(ask, {**job, "return_docs": False})
+        body = output if isinstance(output, dict) else {}
+        scores = [row.get("relevance_score") for row in by_index(body.get("results"), len(documents))]
+        return Reply({"scores": scores, "kind": "cross-encoder"}, usage_of(body), billed_seconds=seconds)
+
+    def _job(self, ask: Ask, job: dict[str, Any]) -> tuple[Any, float | None]:
+        """A job's output, and the seconds that its handler took."""
+        told = self._begin(ask, job)
+        job_id = told.get("id")
+        if not isinstance(job_id, str) or told.get("status") not in _WAITING:
+            return _output(told)
+        try:
+            return _output(self._await(ask, job_id))
+        except ProviderError as error:
+            if error.code in ("timeout", "connection_lost"):
+                self._cancels.add(ask, job_id)
+            raise
+
+    def _begin(self, ask: Ask, job: dict[str, Any]) -> dict[str, Any]:
+        wait = min(ask.deadline.remaining - _MARGIN_SECONDS, _LONGEST_WAIT_SECONDS)
+        path = "/run" if wait < _LEAST_WAIT_SECONDS else f"/runsync?wait={int(wait * 1000)}"
+        return self._told(ask, path, {"input": job})
+
+    def _await(self, ask: Ask, job_id: str) -> dict[str, Any]:
+        """The job's last word. Raises ProviderError (timeout) when the deadline comes first."""
+        pause = _FIRST_PAUSE_SECONDS
+        while ask.deadline.remaining > pause:
+            ask.deadline.clock.sleep(pause)
+            told = self._told(ask, f"/status/{job_id}", None, gone=Failure.FAILOVER)
+            if told.get("status") not in _WAITING:
+                return told
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        raise ProviderError("the job was not done in time", failure=Failure.FAILOVER, code="timeout")
+
+    def _told(self, ask: Ask, path: str, body: Any, gone: Failure | None = None) -> dict[str, Any]:
+        method = "GET" if body is None else "POST"
+        response = self._exchange.send(ask, path, body, headers=_headers(ask), method=method)
+        if response.status != 200:
+            raise _error(ask, response, gone)
+        return as_object(response)
+
+
+class _Cancels:
+    """Jobs that nobody waits for any more, cancelled one after the other by a thread of their own."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._queue: queue.Queue[tuple[Ask, str]] = queue.Queue(maxsize=1000)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, ask: Ask, job_id: str) -> None:
+        try:
+            self._queue.put_nowait((ask, job_id))
+        except queue.Full:
+            log.warning("job %s runs on: too many are waiting to be cancelled", job_id)
+            return
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="cancels", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            ask, job_id = self._queue.get()
+            now = replace(ask, deadline=Deadline.after(_CANCEL_SECONDS, ask.deadline.clock))
+            try:
+                response = self._exchange.send(now, f"/cancel/{job_id}", {}, headers=_headers(ask))
+            except ProviderError as error:
+                log.warning("job %s may run on: %s", job_id, error.code)
+                continue
+            if response.status != 200:
+                log.warning("job %s may run on: cancelling it was answered %d", job_id, response.status)
+
+
+def _to_openai(ask: Ask) -> Ask:
+    return replace(ask, site=replace(ask.site, base_url=f"{ask.site.base_url}/openai/v1"))
+
+
+def _headers(ask: Ask) -> dict[str, str]:
+    return {"authorization": f"Bearer {ask.site.key}"}
+
+
+def _output(told: dict[str, Any]) -> tuple[Any, float | None]:
+    """The output of a job that has ended. Raises ProviderError where it ended without one."""
+    milliseconds = amount(told.get("executionTime"))
+    seconds = None if milliseconds is None else milliseconds / 1000
+    status, output = told.get("status"), told.get("output")
+    if status != "COMPLETED":
+        raise _failed(status, told.get("error"))
+    if isinstance(output, list) and len(output) == 1:
+        # The worker's OpenAI route answers a list that holds the one object.
+        [output] = output
+    if dig(output, "object") == "error" or dig(output, "error"):
+        message = dig(output, "message") or dig(output, "error")
+        raise _refused(str(message), code="error_inside")
+    if output is None:
+        raise bad_answer("the job is completed and has no output")
+    return output, seconds
+
+
+def _failed(status: Any, error: Any) -> ProviderError:
+    """Of a job that FAILED, TIMED_OUT or was CANCELLED; an exception's error is JSON in a string."""
+    code = {"TIMED_OUT": "job_timed_out", "CANCELLED": "job_cancelled", "FAILED": "job_failed"}.get(
+        str(status)
+    )
+    if code is None:
+        return bad_answer("answered no status of a job")
+    try:
+        told = orjson.loads(error) if isinstance(error, str) else error
+    except orjson.JSONDecodeError:
+        told = None
+    kind = word(str(dig(told, "error_type") or "").removeprefix("<class '").removesuffix("'>"))
+    return _refused(str(dig(told, "error_message") or error or ""), code=kind or code)
+
+
+def _refused(message: str, *, code: str) -> ProviderError:
+    """FATAL only where the message is plainly about the input: out of memory is labelled the same."""
+    of_the_input = any(words in message.lower() for words in _OF_THE_INPUT)
+    failure = Failure.FATAL if of_the_input else Failure.FAILOVER
+    return ProviderError(f"the job failed ({code})", failure=failure, code=code)
+
+
+def _error(ask: Ask, response: HttpResponse, gone: Failure | None) -> ProviderError:
+    rejection = Rejection.of(response, ask.deadline.clock.now())
+    if response.status == 404 and gone is not None:
+        return rejection.become(gone, "job_gone")
+    return rejection.become()

@@ -1,0 +1,255 @@
+"""The transport over libcurl: of all ways to let many threads wait for many providers the cheapest."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import certifi
+import pycurl
+
+from gifty_compute.clock import Deadline
+from gifty_compute.errors import TransportError
+from gifty_compute.transport.base import HttpRequest, HttpResponse
+
+__all__ = ["CurlTransport"]
+
+_FAILED_TO_CONNECT = frozenset(
+    {
+        pycurl.E_COULDNT_RESOLVE_HOST,
+        pycurl.E_COULDNT_RESOLVE_PROXY,
+        pycurl.E_COULDNT_CONNECT,
+        pycurl.E_SSL_CONNECT_ERROR,
+    }
+)
+# A connection that lay idle for longer is not used again: its other end may have forgotten it.
+_IDLE_SECONDS = 50
+# While libcurl waits for nothing that can be selected, as for a name, it is asked again after this.
+_POLL_SECONDS = 0.005
+
+
+class CurlTransport:
+    """A pool of handles for each origin, each with a connection that is kept alive; last in, first out.
+
+    May be made before a fork if it is first used after it.
+
+    libcurl sends a request once more, on a new connection, if one that was kept alive turns out to be closed
+    before a byte of an answer came. The other side may in theory have seen the first one. That is the price
+    of keep-alive: the work asked for here has no effects, so it may cost twice and can do no harm.
+    """
+
+    def __init__(self, *, proxy: str | None = None, pool_size: int = 64, ca_file: str | None = None) -> None:
+        """At most `pool_size` idle handles are kept for an origin. Without a proxy none is used."""
+        self._proxy, self._pool_size = proxy or "", pool_size
+        self._ca_file = ca_file or certifi.where()
+        self._idle: dict[str, deque[Any]] = {}
+
+    def send(self, request: HttpRequest, deadline: Deadline) -> HttpResponse:
+        exchange = _Exchange(request, deadline)
+        handle = self._take(request.url)
+        exchange.prepare(handle)
+        try:
+            handle.perform()
+            status = handle.getinfo(pycurl.RESPONSE_CODE)
+        except pycurl.error as error:
+            failed = exchange.error(handle, int(error.args[0]))
+            handle.close()
+            raise failed from error
+        self._give(request.url, handle)
+        return HttpResponse(status, exchange.headers(), b"".join(exchange.pieces))
+
+    def stream(self, request: HttpRequest, deadline: Deadline) -> CurlStream:
+        handle = self._take(request.url)
+        stream = CurlStream(handle, _Exchange(request, deadline))
+        stream.begin()
+        return stream
+
+    def close(self) -> None:
+        for handles in self._idle.values():
+            while handles:
+                handles.pop().close()
+
+    def _take(self, url: str) -> Any:
+        try:
+            return self._idle[_origin(url)].pop()
+        except (KeyError, IndexError):
+            return self._new_handle()
+
+    def _give(self, url: str, handle: Any) -> None:
+        handles = self._idle.setdefault(_origin(url), deque())
+        if len(handles) < self._pool_size:
+            handles.append(handle)
+        else:
+            handle.close()
+
+    def _new_handle(self) -> Any:
+        handle = pycurl.Curl()
+        for option, value in (
+            (pycurl.NOSIGNAL, 1),
+            (pycurl.TCP_NODELAY, 1),
+            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+            (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+            (pycurl.FOLLOWLOCATION, 0),
+            (pycurl.PROXY, self._proxy),
+            (pycurl.NETRC, pycurl.NETRC_IGNORED),
+            (pycurl.CAINFO, self._ca_file),
+            (pycurl.SSL_VERIFYPEER, 1),
+            (pycurl.SSL_VERIFYHOST, 2),
+            (pycurl.ACCEPT_ENCODING, "gzip, deflate"),
+            (pycurl.MAXAGE_CONN, _IDLE_SECONDS),
+        ):
+            handle.setopt(option, value)
+        return handle
+
+
+class CurlStream:
+    """An answer that is still arriving, driven by the thread that reads it."""
+
+    status: int
+    headers: dict[str, str]
+
+    def __init__(self, handle: Any, exchange: _Exchange) -> None:
+        self._handle, self._exchange = handle, exchange
+        self._multi = pycurl.CurlMulti()
+        self._active = False
+        self._pause = threading.Event()
+
+    def begin(self) -> None:
+        """Returns when the headers are there."""
+        try:
+            self._exchange.prepare(self._handle)
+            # The deadline may be moved while the body arrives; it is looked at here instead.
+            self._handle.setopt(pycurl.TIMEOUT_MS, 0)
+            self._multi.add_handle(self._handle)
+            self._active = True
+            self._drive()
+            while self._active and not self._exchange.has_headers:
+                self._step()
+        except BaseException:
+            self._close()
+            raise
+        self.status = self._handle.getinfo(pycurl.RESPONSE_CODE)
+        self.headers = self._exchange.headers()
+
+    def __iter__(self) -> Iterator[bytes]:
+        pieces = self._exchange.pieces
+        while True:
+            if pieces:
+                piece = b"".join(pieces)
+                pieces.clear()
+                yield piece
+            elif self._active:
+                self._step()
+            else:
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _step(self) -> None:
+        left = self._exchange.deadline.remaining
+        if left <= 0:
+            raise self._exchange.error(self._handle, pycurl.E_OPERATION_TIMEDOUT)
+        if self._multi.select(min(left, 1.0)) < 0:
+            self._pause.wait(min(left, _POLL_SECONDS))
+        self._drive()
+
+    def _drive(self) -> None:
+        _, running = self._multi.perform()
+        if running:
+            return
+        self._active = False
+        _, _, failed = self._multi.info_read()
+        if failed:
+            raise self._exchange.error(self._handle, failed[0][1])
+
+    def _close(self) -> None:
+        # A handle that has a stream behind it is not used again: closing it ends the exchange on the wire.
+        self._multi.close()
+        self._handle.close()
+
+
+class _Exchange:
+    """What belongs to one request on a handle."""
+
+    def __init__(self, request: HttpRequest, deadline: Deadline) -> None:
+        self.request, self.deadline = request, deadline
+        self.pieces: list[bytes] = []
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    @property
+    def has_headers(self) -> bool:
+        """Whether the head of the final answer is complete; one of an interim answer is not it."""
+        return bool(self._lines) and self._lines[-1] == b"\r\n" and self._lines[0].split()[1:2] != [b"100"]
+
+    def prepare(self, handle: Any) -> None:
+        """Sets what changes from request to request. Raises TransportError where no time is left."""
+        left = self.deadline.remaining
+        if left <= 0:
+            raise TransportError("no time is left to ask", code="timeout", sent=False)
+        request = self.request
+        handle.setopt(pycurl.URL, request.url)
+        # Without "Expect:" libcurl would ask before it sends a large body, and wait a second for a yes.
+        headers = [f"{name}: {value}" for name, value in request.headers.items()]
+        handle.setopt(pycurl.HTTPHEADER, [*headers, "Expect:"])
+        handle.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1000)))
+        if request.body is None:
+            handle.setopt(pycurl.HTTPGET, 1)
+        else:
+            handle.setopt(pycurl.POST, 1)
+            handle.setopt(pycurl.POSTFIELDS, request.body)
+        handle.setopt(pycurl.CUSTOMREQUEST, request.method)
+        handle.setopt(pycurl.WRITEFUNCTION, self._write)
+        handle.setopt(pycurl.HEADERFUNCTION, self._head)
+
+    def headers(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for line in self._lines:
+            name, colon, value = line.decode("latin-1").partition(":")
+            if colon:
+                found[name.strip().lower()] = value.strip()
+        return found
+
+    def error(self, handle: Any, number: int) -> TransportError:
+        """What libcurl's error means. Its own words name addresses and stay here."""
+        host = self.request.url.split("/", 3)[2]
+        # Before the first byte of the request is sent there is no time of it.
+        sent = handle.getinfo(pycurl.PRETRANSFER_TIME) > 0
+        if self._size > self.request.max_bytes:
+            message = f"{host} answered more than {self.request.max_bytes} bytes"
+            return TransportError(message, code="response_too_large")
+        if number == pycurl.E_OPERATION_TIMEDOUT:
+            return TransportError(f"{host} did not answer in time", code="timeout", sent=sent)
+        if number == pycurl.E_PEER_FAILED_VERIFICATION:
+            return TransportError(f"{host} has no valid certificate", code="bad_certificate", sent=False)
+        if number in _FAILED_TO_CONNECT:
+            return TransportError(f"{host} cannot be reached", code="connect_failed", sent=False)
+        return TransportError(f"the connection to {host} was lost", code="connection_lost", sent=sent)
+
+    def _head(self, line: bytes) -> None:
+        if line.startswith(b"HTTP/"):
+            self._lines.clear()
+        self._lines.append(line)
+
+    def _write(self, chunk: bytes) -> int | None:
+        self._size += len(chunk)
+        if self._size > self.request.max_bytes:
+            return 0
+        self.pieces.append(chunk)
+        return None
+
+
+def _origin(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])
