@@ -71,8 +71,8 @@ def fast(folder: Path, venv: Path | None, node: Path | None, rounds: int, second
             servers["portkey"] = peer, Load(peer.url + "/v1/chat/completions", BODY, headers)
         many: dict[str, list[Round]] = {name: [] for name in servers}
         lone: dict[str, list[Round]] = {name: [] for name in servers}
-        for server, load in servers.values():
-            load.run(callers=32, seconds=2, server=server.psutil)
+        for _, load in servers.values():
+            load.warm(callers=32, seconds=5)
         for _ in range(rounds):
             for name, (server, load) in servers.items():
                 many[name].append(load.run(callers=32, seconds=seconds, server=server.psutil))
@@ -108,7 +108,7 @@ def waiting(folder: Path, rounds: int, seconds: int) -> None:
         ours = stack.enter_context(facade(second, LOGIC, workers=2, threads=256, env=env))
         direct = Load(upstream.url + "/chat/completions", BODY, {})
         through = Load(ours.url + "/v1/chat/completions", BODY, OURS)
-        through.run(callers=400, seconds=5, server=ours.psutil)
+        through.warm(callers=400, seconds=5)
         bare: list[Round] = []
         routed: list[Round] = []
         for _ in range(rounds):

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -54,8 +55,27 @@ class Load:
     body: dict[str, object]
     headers: dict[str, str]
 
+    def warm(self, *, callers: int, seconds: int) -> None:
+        """A round whose figures are not looked at: programs load and compile with their first requests."""
+        self._wrk(callers, seconds)
+
     def run(self, *, callers: int, seconds: int, server: psutil.Process | None) -> Round:
         """One round. Raises RuntimeError where an answer was not a 200: its figures would mean nothing."""
+        before = cpu_seconds(server) if server else 0.0
+        found = self._wrk(callers, seconds)
+        after = cpu_seconds(server) if server else 0.0
+        if found["errors"] or not found["requests"]:
+            raise RuntimeError(f"{self.url}: {found}")
+        return Round(
+            requests=found["requests"],
+            seconds=found["seconds"],
+            p50_ms=found["p50_us"] / 1000,
+            p99_ms=found["p99_us"] / 1000,
+            errors=found["errors"],
+            cpu_ms=(after - before) / found["requests"] * 1000,
+        )
+
+    def _wrk(self, callers: int, seconds: int) -> dict[str, Any]:
         wrk = shutil.which("wrk")
         if wrk is None:
             raise SystemExit("this benchmark needs wrk: apt-get install wrk")
@@ -78,20 +98,9 @@ class Load:
                 str(script),
                 self.url,
             ]
-            before = cpu_seconds(server) if server else 0.0
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            after = cpu_seconds(server) if server else 0.0
-        found = json.loads(re.search(r"^JSON (.*)$", said, re.MULTILINE)[1])  # type: ignore[index]
-        if found["errors"] or not found["requests"]:
-            raise RuntimeError(f"{self.url}: {found}")
-        return Round(
-            requests=found["requests"],
-            seconds=found["seconds"],
-            p50_ms=found["p50_us"] / 1000,
-            p99_ms=found["p99_us"] / 1000,
-            errors=found["errors"],
-            cpu_ms=(after - before) / found["requests"] * 1000,
-        )
+        found: dict[str, Any] = json.loads(re.search(r"^JSON (.*)$", said, re.MULTILINE)[1])  # type: ignore[index]
+        return found
 
 
 def cpu_seconds(process: psutil.Process) -> float:

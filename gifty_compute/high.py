@@ -81,6 +81,7 @@ def build_high_road(
         ordering=Ordering(latencies.seconds),
         rng=rng,
         stages=(Cache(RedisValues(client, clock)), Singleflight(), Microbatch(), Hedge()),
-        guards=(canaries, budgets, Limits(clock, counters), breakers, latencies, AttemptMetrics(registry)),
+        guards=(canaries, budgets, Limits(clock, counters), breakers),
+        observers=(latencies, AttemptMetrics(registry)),
     )
     return HighRoad(router, breakers, budgets, canaries, transport, registry, Sync((marks, counters)))

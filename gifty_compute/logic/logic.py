@@ -148,11 +148,11 @@ class Logic:
             message = f"there is no task type {task_type[:60]!r}"
             raise InvalidRequest(message, param="task_type", code="unknown_task_type")
 
-    def expected(self, kind: str, model_name: str) -> Expected:
-        """What a result of this kind by this model must agree with."""
+    def expected(self, kind: str, model_name: str, *, done_by: str | None = None) -> Expected:
+        """What a result of this kind by this model must agree with; `done_by` is who really did it."""
         model = self.model(kind, model_name)
         return Expected(
-            model=model.name,
+            model=done_by or model.name,
             space=model.space if kind == "embedding" else None,
             dim=self._spaces[model.space].dim if model.space and kind == "embedding" else None,
             aliases=frozenset(model.section.aliases),

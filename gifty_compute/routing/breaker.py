@@ -8,7 +8,6 @@ half-open -> closed  when the trial succeeds; -> open when it fails
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from gifty_compute.logic.file import BreakerSection
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate, Outcome
 
-__all__ = ["Breakers", "Circuit", "Marks", "circuit_name"]
+__all__ = ["Breakers", "Circuit", "Marks"]
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +98,13 @@ class Breakers:
         self._lock = threading.Lock()
 
     def wait(self, candidate: Candidate, call: Call) -> float | None:
-        name = circuit_name(candidate)
-        with self._lock:
-            own = self._circuits.get(name, Circuit()).wait(self._clock.monotonic())
+        name = candidate.circuit
+        circuit = self._circuits.get(name)
+        own = circuit.wait(self._clock.monotonic()) if circuit is not None else 0.0
         return max(own, self._marks.remaining(name)) or None
 
     def enter(self, candidate: Candidate, call: Call) -> bool:
-        name = circuit_name(candidate)
+        name = candidate.circuit
         with self._lock:
             circuit = self._circuits.get(name)
             if circuit is None or circuit.closed:
@@ -117,7 +116,7 @@ class Breakers:
         return self._marks.trial(name, _TRIAL_SECONDS)
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
-        name, error = circuit_name(candidate), outcome.error
+        name, error = candidate.circuit, outcome.error
         if error is not None and not _tells(error, outcome.seconds, call):
             self._change(name, lambda circuit: setattr(circuit, "trial_until", 0.0))
             return
@@ -134,7 +133,7 @@ class Breakers:
             self._marks.open(name, seconds)
 
     def states(self) -> dict[str, str]:
-        """closed, open or half-open, for every circuit that was ever used."""
+        """closed, open or half-open, for every circuit that ever saw a failure."""
         now = self._clock.monotonic()
         with self._lock:
             circuits = dict(self._circuits)
@@ -144,8 +143,10 @@ class Breakers:
         }
 
     def _close(self, name: str) -> None:
+        if name not in self._circuits:
+            return
         with self._lock:
-            circuit = self._circuits.setdefault(name, Circuit())
+            circuit = self._circuits[name]
             was_closed = circuit.closed
             circuit.succeed()
         if not was_closed:
@@ -155,13 +156,6 @@ class Breakers:
     def _change(self, name: str, change: Callable[[Circuit], None]) -> None:
         with self._lock:
             change(self._circuits.setdefault(name, Circuit()))
-
-
-def circuit_name(candidate: Candidate) -> str:
-    """The name of this candidate's circuit, the same in all processes; it holds no key."""
-    offer, site = candidate.offer, candidate.site
-    where = hashlib.blake2b(f"{site.base_url} {offer.model_id}".encode(), digest_size=4).hexdigest()
-    return f"{offer.provider}/{site.key_label or '-'}/{offer.ask_as}/{where}"
 
 
 def _tells(error: ProviderError, seconds: float, call: Call) -> bool:

@@ -38,17 +38,16 @@ class Budgets:
         return True
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
-        if outcome.reply is None:
+        if outcome.reply is None or candidate.offer.section.budget_usd_per_day is None:
             return
         if outcome.cost_usd is not None:
             self._counters.add(self._name("usd", candidate.name), outcome.cost_usd, keep_seconds=_TWO_DAYS)
             return
         self._counters.add(self._name("unpriced", candidate.name), 1, keep_seconds=_TWO_DAYS)
-        if candidate.offer.section.budget_usd_per_day is not None:
-            log.warning("the budget of %s misses an answer: its cost is not known", candidate.name)
+        log.warning("the budget of %s misses an answer: its cost is not known", candidate.name)
 
     def spent_usd(self, provider: str) -> float:
-        """What today's answers of this provider cost, as far as it is known."""
+        """What today's answers of this provider cost, as far as it is known; 0 without a budget."""
         return self._counters.total(self._name("usd", provider))
 
     def unpriced(self, provider: str) -> int:

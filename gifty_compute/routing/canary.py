@@ -19,7 +19,6 @@ from gifty_compute.errors import GiftyComputeError
 from gifty_compute.logic.logic import Logic, Model
 from gifty_compute.logic.reference import Reference
 from gifty_compute.providers.base import Reply
-from gifty_compute.routing.breaker import circuit_name
 from gifty_compute.routing.call import Answer, Call
 from gifty_compute.routing.guard import Candidate, Outcome
 
@@ -68,7 +67,7 @@ class Canaries:
         reference = call.logic.references.get(call.space)
         if reference is None:
             return None
-        look = self._looks.get(circuit_name(candidate))
+        look = self._looks.get(candidate.circuit)
         if look is None or look.reference != reference:
             return _PERIOD_SECONDS
         if look.standing is Standing.PROVEN:
@@ -93,7 +92,7 @@ class Canaries:
                 continue
             call = canary_call(logic, Model(name, section), reference.texts, self._clock)
             for candidate in asker.candidates(call):
-                before = self._looks.get(circuit_name(candidate))
+                before = self._looks.get(candidate.circuit)
                 fresh = before is not None and before.reference == reference
                 if before is None or not fresh or self._clock.monotonic() >= before.next_at:
                     self._compare(call, candidate, asker, reference, before if fresh else None)
@@ -122,7 +121,7 @@ class Canaries:
         reference: Reference,
         before: _Look | None,
     ) -> None:
-        name, now = circuit_name(candidate), self._clock.monotonic()
+        name, now = candidate.circuit, self._clock.monotonic()
         deadline = Deadline.after(_ATTEMPT_SECONDS, self._clock)
         try:
             answer, _ = asker.attempt(replace(call, deadline=deadline), candidate, deadline)

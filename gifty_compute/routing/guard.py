@@ -1,8 +1,10 @@
-"""The guard's protocol: who may be asked now, and what is learnt from how it went."""
+"""The protocols of guards and observers: who may be asked now, and what is learnt from how it went."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from gifty_compute.errors import ProviderError
@@ -10,7 +12,7 @@ from gifty_compute.logic.logic import Offer
 from gifty_compute.providers.base import Reply, Site
 from gifty_compute.routing.call import Call
 
-__all__ = ["Candidate", "Guard", "Outcome"]
+__all__ = ["Candidate", "Guard", "Observer", "Outcome"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,16 @@ class Candidate:
         """The provider's name."""
         return self.offer.provider
 
+    @cached_property
+    def circuit(self) -> str:
+        """The name of its circuit, the same in all processes; it holds no key.
+
+        An edited address or model id makes another circuit of it.
+        """
+        offer, site = self.offer, self.site
+        where = hashlib.blake2b(f"{site.base_url} {offer.model_id}".encode(), digest_size=4).hexdigest()
+        return f"{offer.provider}/{site.key_label or '-'}/{offer.ask_as}/{where}"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -36,7 +48,13 @@ class Outcome:
     cost_usd: float | None = None
 
 
-class Guard(Protocol):
+class Observer(Protocol):
+    """Learns how every attempt went."""
+
+    def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None: ...
+
+
+class Guard(Observer, Protocol):
     """Decides on (provider, key, kind); called by many threads at once, and never waits for a network."""
 
     def wait(self, candidate: Candidate, call: Call) -> float | None:
@@ -45,8 +63,4 @@ class Guard(Protocol):
 
     def enter(self, candidate: Candidate, call: Call) -> bool:
         """Whether this attempt may begin; what is rare (a half-open circuit's one trial) is taken by it."""
-        ...
-
-    def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
-        """Learns how an attempt went that had entered."""
         ...

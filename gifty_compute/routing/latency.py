@@ -14,17 +14,11 @@ _WEIGHT = 0.2
 
 
 class Latencies:
-    """A guard that lets everybody pass and remembers the time of each answer by (provider, kind)."""
+    """An observer that remembers the time of each answer by (provider, kind)."""
 
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
-
-    def wait(self, candidate: Candidate, call: Call) -> float | None:
-        return None
-
-    def enter(self, candidate: Candidate, call: Call) -> bool:
-        return True
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
         # A failure counts by its time as well: one that fails slowly is not fast.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from gifty_compute.routing.call import Call
@@ -13,9 +15,10 @@ _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 
 
 class AttemptMetrics:
-    """A guard that lets everybody pass and counts. Labels are names and codes, never texts or keys."""
+    """An observer that counts. Labels are names and codes, never texts or keys."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
         names = ("provider", "kind")
         self._attempts = Counter(
             "gifty_attempts", "Attempts at providers", (*names, "outcome"), registry=registry
@@ -31,24 +34,25 @@ class AttemptMetrics:
             "gifty_unpriced", "Answers whose cost nobody knows", names, registry=registry
         )
 
-    def wait(self, candidate: Candidate, call: Call) -> float | None:
-        return None
-
-    def enter(self, candidate: Candidate, call: Call) -> bool:
-        return True
-
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
         names = candidate.name, call.kind
         said = "ok" if outcome.error is None else outcome.error.code
-        self._attempts.labels(*names, said).inc()
-        self._seconds.labels(*names).observe(outcome.seconds)
+        self._of(self._attempts, *names, said).inc()
+        self._of(self._seconds, *names).observe(outcome.seconds)
         if outcome.reply is None:
             return
-        if outcome.reply.usage is not None:
-            self._tokens.labels(*names).inc(
-                outcome.reply.usage.input_tokens + outcome.reply.usage.output_tokens
-            )
+        usage = outcome.reply.usage
+        if usage is not None:
+            self._of(self._tokens, *names).inc(usage.input_tokens + usage.output_tokens)
         if outcome.cost_usd is None:
-            self._unpriced.labels(*names).inc()
+            self._of(self._unpriced, *names).inc()
         else:
-            self._cost.labels(*names).inc(outcome.cost_usd)
+            self._of(self._cost, *names).inc(outcome.cost_usd)
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """The metric's child; `labels` of the library costs more than all the rest of an attempt's count."""
+        key = metric, labels
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child

@@ -16,7 +16,7 @@ from gifty_compute.providers.access import Access
 from gifty_compute.providers.base import Ask, Delta, Provider, Reply, StreamingProvider
 from gifty_compute.routing.call import Answer, Call, Next, Stage
 from gifty_compute.routing.cost import cost_usd
-from gifty_compute.routing.guard import Candidate, Guard, Outcome
+from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome
 from gifty_compute.routing.order import Ordering
 from gifty_compute.routing.walk import Walk
 from gifty_compute.wire.kinds import KINDS
@@ -24,6 +24,9 @@ from gifty_compute.wire.kinds import KINDS
 __all__ = ["Answer", "Call", "ChatStream", "Router"]
 
 log = logging.getLogger(__name__)
+
+# Of a version of the logic: kinds and models that callers name. Beyond it all are found anew.
+_MOST_ROUTES = 1000
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,13 @@ class Router:
         rng: Random,
         stages: Sequence[Stage] = (),
         guards: Sequence[Guard] = (),
+        observers: Sequence[Observer] = (),
     ) -> None:
+        """`observers` learn beside the guards, and decide nothing."""
         self._providers, self._access = providers, access
-        self._ordering, self._rng, self._guards = ordering, rng, guards
+        self._ordering, self._rng = ordering, rng
+        self._guards, self._observers = guards, (*guards, *observers)
+        self._found: dict[tuple[str, str, str], tuple[Candidate, ...]] = {}
         self._way: Next = self._ask
         for stage in reversed(stages):
             self._way = partial(_through, stage, self._way)
@@ -77,7 +84,8 @@ class Router:
             for candidate in self._candidates(call)
             if isinstance(self._providers[candidate.offer.section.adapter], StreamingProvider)
         ]
-        walk = Walk(call, candidates, self._guards, partial(self._begin, call), self._rng)
+        begin = partial(self._begin, call)
+        walk = Walk(call, candidates, self._guards, self._observers, begin, self._rng)
         found = walk.run()
         first, rest = found.value
         offer = found.candidate.offer
@@ -86,13 +94,22 @@ class Router:
 
     def candidates(self, call: Call) -> list[Candidate]:
         """Everybody who could be asked, in order, whether or not a guard would let them."""
-        found = [
-            Candidate(offer, site)
-            for offer in call.logic.offers(call.kind, call.model)
-            if offer.provider not in call.never
-            for site in self._access.sites(offer)
-        ]
-        return self._ordering.sort(call, found)
+        found = self._of_route(call)
+        if call.never:
+            found = tuple(candidate for candidate in found if candidate.name not in call.never)
+        return self._ordering.sort(call, found) if len(found) > 1 else list(found)
+
+    def _of_route(self, call: Call) -> tuple[Candidate, ...]:
+        """The candidates of a version of the logic; the same for every call of its kind and model."""
+        key = call.logic.version, call.kind, call.model.name
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= _MOST_ROUTES:
+                self._found.clear()
+            offers = call.logic.offers(call.kind, call.model)
+            found = tuple(Candidate(offer, site) for offer in offers for site in self._access.sites(offer))
+            self._found[key] = found
+        return found
 
     def attempt(self, call: Call, candidate: Candidate, deadline: Deadline) -> tuple[Answer, Reply]:
         """One attempt, checked. Raises ProviderError; InvalidRequest for what the provider never takes."""
@@ -102,9 +119,7 @@ class Router:
             reply = provider.run(ask)
         else:
             reply = by_llm.run(provider, call.kind, ask)
-        expected = call.logic.expected(call.kind, call.model.name)
-        if call.kind != "embedding":
-            expected = replace(expected, model=candidate.offer.model_name)
+        expected = call.logic.expected(call.kind, call.model.name, done_by=candidate.offer.model_name)
         try:
             result = KINDS[call.kind].check(call.payload, dict(reply.result), expected)
         except InvalidResult as error:
@@ -114,9 +129,10 @@ class Router:
         return Answer(result, candidate.name, 1, reply.usage, cost), reply
 
     def _ask(self, call: Call) -> Answer:
-        walk = Walk(call, self._candidates(call), self._guards, partial(self.attempt, call), self._rng)
+        attempt = partial(self.attempt, call)
+        walk = Walk(call, self._candidates(call), self._guards, self._observers, attempt, self._rng)
         found = walk.run()
-        return replace(found.value, attempts=found.attempts)
+        return found.value if found.attempts == 1 else replace(found.value, attempts=found.attempts)
 
     def _candidates(self, call: Call) -> list[Candidate]:
         found = self.candidates(call)
@@ -172,8 +188,8 @@ class Router:
             reply = None if error else Reply({}, usage)
             cost = cost_usd(candidate.offer, reply) if reply else None
             outcome = Outcome(seconds, reply, error, cost)
-            for guard in self._guards:
-                guard.left(candidate, call, outcome)
+            for observer in self._observers:
+                observer.left(candidate, call, outcome)
 
 
 def _through(stage: Stage, then: Next, call: Call) -> Answer:

@@ -24,7 +24,7 @@ from gifty_compute.errors import (
 from gifty_compute.providers.base import Reply
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.cost import cost_usd
-from gifty_compute.routing.guard import Candidate, Guard, Outcome
+from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome
 
 __all__ = ["Success", "Walk"]
 
@@ -48,7 +48,7 @@ class Success(Generic[T]):
 
 @dataclass
 class Walk(Generic[T]):
-    """One call's way.
+    """One call's way; the guards are among the observers.
 
     `attempt` gives what an attempt is worth and the reply that the guards learn from; without a reply the
     attempt goes on, and whoever ends it tells the guards.
@@ -57,6 +57,7 @@ class Walk(Generic[T]):
     call: Call
     candidates: Sequence[Candidate]
     guards: Sequence[Guard]
+    observers: Sequence[Observer]
     attempt: Callable[[Candidate, Deadline], tuple[T, Reply | None]]
     rng: Random
     attempts: int = 0
@@ -130,8 +131,8 @@ class Walk(Generic[T]):
         return max((guard.wait(candidate, self.call) or 0.0 for guard in self.guards), default=0.0)
 
     def _left(self, candidate: Candidate, outcome: Outcome) -> None:
-        for guard in self.guards:
-            guard.left(candidate, self.call, outcome)
+        for observer in self.observers:
+            observer.left(candidate, self.call, outcome)
 
     def _share(self, others: Sequence[Candidate]) -> Deadline:
         """At most half of what is left while another one could still be asked."""

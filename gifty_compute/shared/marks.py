@@ -42,7 +42,8 @@ class RedisMarks:
         self._until: dict[str, float] = {}
 
     def remaining(self, name: str) -> float:
-        return max(0.0, self._until.get(name, 0.0) - self._clock.monotonic())
+        until = self._until.get(name)
+        return 0.0 if until is None else max(0.0, until - self._clock.monotonic())
 
     def open(self, name: str, seconds: float) -> None:
         try:

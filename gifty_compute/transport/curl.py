@@ -240,6 +240,7 @@ class _Exchange:
 
     def _head(self, line: bytes) -> None:
         if line.startswith(b"HTTP/"):
+            # An interim answer (100, 103) came before this one.
             self._lines.clear()
         self._lines.append(line)
 

@@ -237,6 +237,6 @@ def test_the_cache_of_one_process_serves_another_and_holds_no_text(
     assert [list(row) for row in answer.result["embeddings"]] == [
         list(vector_of(text)) for text in payload["texts"]
     ]
-    kept = [key + (client.get(key) or b"") for key in client.keys()]
+    kept = [key + (client.get(key) or b"") for key in client.scan_iter()]
     assert len(kept) == 2
     assert not any(b"canary" in one for one in kept)

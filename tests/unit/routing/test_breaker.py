@@ -10,7 +10,7 @@ import pytest
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.logic.source import parse_logic
 from gifty_compute.providers.base import Reply
-from gifty_compute.routing.breaker import Breakers, circuit_name
+from gifty_compute.routing.breaker import Breakers
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate, Outcome
 from tests.unit.conftest import HandClock
@@ -150,7 +150,7 @@ def test_half_open_lets_one_trial_through_and_its_success_closes(
 
     breakers.left(candidate(), call(), OK)
     assert breakers.wait(candidate(), call()) is None
-    assert breakers.states() == {circuit_name(candidate()): "closed"}
+    assert breakers.states() == {candidate().circuit: "closed"}
 
 
 def test_half_open_opens_again_with_the_first_failure(

@@ -17,7 +17,6 @@ from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.reference import Reference, write_reference
 from gifty_compute.logic.source import parse_logic
 from gifty_compute.providers.base import Reply
-from gifty_compute.routing.breaker import circuit_name
 from gifty_compute.routing.call import Answer, Call
 from gifty_compute.routing.canary import Canaries
 from gifty_compute.routing.guard import Candidate
@@ -115,7 +114,7 @@ def test_a_rotated_space_stays_out_and_is_alarmed(
     assert [record.levelno for record in caplog.records if "not in space" in record.message] == [
         logging.ERROR
     ]
-    assert canaries.standings()[circuit_name(candidate())] == "drifted"
+    assert canaries.standings()[candidate().circuit] == "drifted"
 
 
 def test_one_wrong_canary_among_good_ones_is_enough(
@@ -189,7 +188,7 @@ def test_a_new_reference_puts_everybody_to_the_test_again(
     assert canaries.wait(candidate(), call(by=changed)) is not None
     canaries.look(changed, asker)
     assert canaries.wait(candidate(), call(by=changed)) is not None
-    assert canaries.standings()[circuit_name(candidate())] == "drifted"
+    assert canaries.standings()[candidate().circuit] == "drifted"
 
 
 @pytest.mark.parametrize(

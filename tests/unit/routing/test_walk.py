@@ -74,7 +74,7 @@ def walk(call: Callable[..., Call], candidate: Callable[..., Candidate]) -> Call
     ) -> Success[str]:
         candidates = [candidate(name) for name in route]
         call_ = call(seconds=seconds, by=parse_logic(text))
-        return Walk(call_, candidates, guards, script, Random(1)).run()
+        return Walk(call_, candidates, guards, guards, script, Random(1)).run()
 
     return run
 
