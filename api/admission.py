@@ -13,14 +13,14 @@ from gifty_compute.errors import Unavailable
 __all__ = ["Admission", "admission"]
 
 # Kept for what takes no time: probes, submits, polls, and the word that there is no room.
-_RESERVED_SHARE = 1 / 8
+_RESERVED_SHARE, _MOST_RESERVED = 1 / 8, 16
 
 
 class Admission:
     """Counts the requests that wait for a provider or for a task's end."""
 
     def __init__(self, threads: int) -> None:
-        reserved = max(2, round(threads * _RESERVED_SHARE))
+        reserved = min(_MOST_RESERVED, max(2, round(threads * _RESERVED_SHARE)))
         self._free = threading.BoundedSemaphore(max(1, threads - reserved))
 
     def try_enter(self) -> Callable[[], None] | None:

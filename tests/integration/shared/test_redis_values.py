@@ -151,6 +151,7 @@ def test_a_server_that_stops_is_logged_once_and_used_again_when_it_is_back(
     assert [record.message.split(":")[0] for record in caplog.records] == ["values in Redis are left alone"]
     own_server.child.start()
     own_server.wait_ready()
+    assert values.get(["a"]) == [None]
     values.put({"a": b"3"}, 60)
     assert values.get(["a"]) == [b"3"]
 

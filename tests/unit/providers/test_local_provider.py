@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gifty_compute.clock import Deadline
 from gifty_compute.engines.shelf import EngineShelf
-from gifty_compute.errors import DeadlineExceeded
-from gifty_compute.logic.logic import Model
-from gifty_compute.logic.source import DEFAULT_LOGIC
+from gifty_compute.errors import Failure, InvalidRequest, ProviderError
+from gifty_compute.providers.base import Ask, Usage
 from gifty_compute.providers.local import LocalProvider
 from tests.unit.conftest import HandClock
+from tests.unit.providers.scripted import asking
 
-E5 = DEFAULT_LOGIC.model("embedding", "multilingual-e5-small")
+E5 = "multilingual-e5-small"
 
 
 class Passes:
     """An engine that takes a second a text and looks at its checkpoint before each."""
 
-    model, space, dim, kind = E5.name, "space", 2, "bi-encoder"
+    model, space, dim, kind = E5, "space", 2, "bi-encoder"
 
     def __init__(self, clock: HandClock) -> None:
         self._clock = clock
@@ -59,36 +59,78 @@ def provider(engine: Passes) -> LocalProvider:
     return LocalProvider(Shelf())
 
 
-@pytest.mark.parametrize(
-    ("kind", "model", "served"),
-    [
-        ("embedding", "multilingual-e5-small", True),
-        ("rerank", "multilingual-e5-small", True),
-        ("embedding", "bge-m3", False),
-        ("rerank", "bge-reranker-v2-m3", False),
-    ],
-)
-def test_it_serves_the_models_that_come_with_the_package(kind: str, model: str, served: bool) -> None:
-    assert LocalProvider(EngineShelf()).serves(kind, DEFAULT_LOGIC.model(kind, model)) is served
+def local(
+    kind: str, payload: dict[str, Any], clock: HandClock, *, seconds: float = 5, model: str = E5
+) -> Ask:
+    return asking("local", kind, payload, model_id=model, key="", seconds=seconds, clock=clock)
 
 
-def test_it_serves_no_kind_that_the_model_does_not_do(provider: LocalProvider) -> None:
-    only_embeds = Model(E5.name, E5.section.model_copy(update={"kinds": ("embedding",)}), E5.space)
+def test_work_within_the_deadline_is_answered_and_counted(provider: LocalProvider, clock: HandClock) -> None:
+    reply = provider.run(local("embedding", {"texts": ["a", "b"], "input_type": "passage"}, clock))
 
-    assert not provider.serves("rerank", only_embeds)
+    assert reply.result["embeddings"].shape == (2, 2)
+    assert reply.usage == Usage(2)
+    assert "usage" not in reply.result
 
 
-def test_work_within_the_deadline_is_answered(provider: LocalProvider, clock: HandClock) -> None:
-    result = provider.run("embedding", E5, {"texts": ["a", "b"]}, Deadline.after(5, clock))
+@pytest.mark.parametrize(("kind", "model"), [("llm", E5), ("embedding", "bge-m3")])
+def test_what_no_packaged_model_does_is_not_served(
+    provider: LocalProvider, clock: HandClock, kind: str, model: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        provider.run(local(kind, {"texts": ["a"]}, clock, model=model))
 
-    assert result["embeddings"].shape == (2, 2)
-    assert result["usage"] == {"prompt_tokens": 2, "total_tokens": 2}
+    assert caught.value.code == "not_served"
 
 
 def test_work_stops_at_the_first_pass_after_the_deadline(
     provider: LocalProvider, engine: Passes, clock: HandClock
 ) -> None:
-    with pytest.raises(DeadlineExceeded, match="local: embedding was not done within the deadline"):
-        provider.run("embedding", E5, {"texts": ["a"] * 10}, Deadline.after(3, clock))
+    with pytest.raises(ProviderError) as caught:
+        provider.run(local("embedding", {"texts": ["a"] * 10}, clock, seconds=3))
 
+    assert (caught.value.code, caught.value.failure) == ("timeout", Failure.FAILOVER)
     assert engine.passes == 3
+
+
+def test_a_text_that_no_deadline_could_stop_is_refused_before_any_work(
+    provider: LocalProvider, engine: Passes, clock: HandClock
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        provider.run(local("embedding", {"texts": ["a", "b" * 8001]}, clock))
+
+    assert (caught.value.code, caught.value.param) == ("text_too_long", "texts")
+    assert engine.passes == 0
+
+
+def test_who_would_not_be_served_in_time_is_told_so_at_once(
+    provider: LocalProvider, engine: Passes, clock: HandClock
+) -> None:
+    provider.run(local("embedding", {"texts": ["a" * 10]}, clock))  # 10 characters a second
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold(texts: Sequence[str], input_type: str) -> Any:
+        inside.set()
+        assert leave.wait(10)
+        return np.ones((len(texts), 2), np.float32)
+
+    engine.embed = hold  # type: ignore[method-assign]
+    first = threading.Thread(target=provider.run, args=(local("embedding", {"texts": ["a" * 40]}, clock),))
+    first.start()
+    assert inside.wait(10)
+    try:
+        with pytest.raises(ProviderError) as caught:
+            provider.run(local("embedding", {"texts": ["b" * 20]}, clock, seconds=5))
+    finally:
+        leave.set()
+        first.join(10)
+
+    assert (caught.value.code, caught.value.retry_after) == ("overloaded", 4)
+
+
+def test_a_lone_caller_is_never_turned_away(provider: LocalProvider, clock: HandClock) -> None:
+    provider.run(local("embedding", {"texts": ["a"]}, clock))  # one character a second, it seems
+
+    reply = provider.run(local("embedding", {"texts": ["a" * 100]}, clock, seconds=2))
+
+    assert reply.result["embeddings"].shape == (1, 2)

@@ -36,7 +36,7 @@ def logic() -> Logic:
 @pytest.fixture
 def call(clock: HandClock, logic: Logic) -> Callable[..., Call]:
     def make(kind: str = "embedding", *, by: Logic = logic, seconds: float = 2.0, **fields: Any) -> Call:
-        payload = fields.pop("payload", PAYLOADS[kind])
+        payload = fields.pop("payload", None) or PAYLOADS[kind]
         deadline = Deadline.after(seconds, clock)
         return Call(by, kind, by.model(kind, payload["model"]), payload, deadline, **fields)
 

@@ -1,227 +1,339 @@
-"""Who is asked, in what order, and what is said when nobody can answer."""
+"""From a call to a checked answer: whom the router asks, how, and what it takes for an answer."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
-from gifty_compute.clock import Deadline
-from gifty_compute.errors import (
-    DeadlineExceeded,
-    EngineError,
-    GiftyComputeError,
-    InvalidRequest,
-    InvalidResult,
-    NoRoute,
-    Unavailable,
-)
-from gifty_compute.logic.logic import Logic, Model
+from gifty_compute.errors import InvalidRequest, NoRoute, ProviderError
+from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import parse_logic
+from gifty_compute.providers.access import Access
+from gifty_compute.providers.base import Ask, Delta, Reply, Usage
+from gifty_compute.routing.call import Answer, Call, Next
+from gifty_compute.routing.guard import Candidate, Outcome
+from gifty_compute.routing.order import Ordering
 from gifty_compute.routing.router import Router
-from tests.unit.conftest import HandClock
+from tests.unit.routing.conftest import failed
 
-ROUTE = "rerank: {providers: [runpod, intelligence_api, local]}"
-PAYLOAD = {"query": "чай", "documents": ["canary-мёд", "кружка"], "model": "bge-reranker-v2-m3"}
-GOOD = {"scores": [0.9, 0.1], "kind": "cross-encoder", "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+ENVIRON = {
+    "RUNPOD_API_KEY": "r",
+    "RUNPOD_ENDPOINT_ID": "abc",
+    "INTELLIGENCE_API_TOKEN": "i",
+    "OPENROUTER_API_KEY": "o1, o2",
+    "GROQ_API_KEY": "g",
+    "ANTHROPIC_API_KEY": "a",
+}
+GOOD: dict[str, Reply] = {
+    "embedding": Reply({"embeddings": np.ones((1, 1024), "<f4")}, Usage(3)),
+    "rerank": Reply({"scores": [0.9, 0.1], "kind": "cross-encoder"}),
+    "llm": Reply({"content": "Привет!", "finish_reason": "stop"}, Usage(5, 2)),
+}
 
 
 class Scripted:
-    """Answers as written, or raises it; notes the models that it was asked for."""
+    """One provider for all adapters: answers, or does what was said for the provider that is asked."""
 
-    def __init__(self, name: str, answer: Any = GOOD, *, serves: bool = True) -> None:
-        self.name, self._answer, self._serves = name, answer, serves
-        self.asked: list[str] = []
+    def __init__(self) -> None:
+        self.doings: dict[str, Any] = {}
+        self.asks: list[Ask] = []
+        self.closed: list[str] = []
 
-    def serves(self, kind: str, model: Model) -> bool:
-        return self._serves
+    def run(self, ask: Ask) -> Reply:
+        self.asks.append(ask)
+        doing = self.doings.get(ask.offer.provider) or GOOD[ask.offer.ask_as]
+        if isinstance(doing, Exception):
+            raise doing
+        assert isinstance(doing, Reply)
+        return doing
 
-    def run(self, kind: str, model: Model, payload: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        self.asked.append(model.name)
-        answer = self._answer() if callable(self._answer) else self._answer
-        if isinstance(answer, GiftyComputeError):
-            raise answer
-        assert isinstance(answer, dict)
-        return answer
+    def stream(self, ask: Ask) -> Iterator[Delta]:
+        self.asks.append(ask)
+        try:
+            for delta in self.doings.get(
+                ask.offer.provider, [Delta("При"), Delta("вет", "stop", Usage(1, 2))]
+            ):
+                if isinstance(delta, Exception):
+                    raise delta
+                yield delta
+        finally:
+            self.closed.append(ask.offer.provider)
+
+    @property
+    def asked(self) -> list[str]:
+        return [ask.offer.provider for ask in self.asks]
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
 
 
 @pytest.fixture
-def logic() -> Logic:
-    return parse_logic(ROUTE)
+def scripted() -> Scripted:
+    return Scripted()
 
 
 @pytest.fixture
-def ask(clock: HandClock, logic: Logic) -> Callable[..., Any]:
-    def run(
-        *providers: Scripted, by: Logic = logic, payload: dict[str, Any] = PAYLOAD, seconds: float = 2
-    ) -> Any:
-        router = Router({provider.name: provider for provider in providers})
-        return router.run(by, "rerank", payload, Deadline.after(seconds, clock))
-
-    return run
+def notes() -> Notes:
+    return Notes()
 
 
-def test_the_first_of_the_route_answers_and_no_other_is_asked(ask: Callable[..., Any]) -> None:
-    others = [Scripted("local"), Scripted("intelligence_api")]
-
-    answer = ask(*others, Scripted("runpod"))
-
-    assert (answer.provider, answer.attempts) == ("runpod", 1)
-    assert answer.usage == {"prompt_tokens": 3, "total_tokens": 3}
-    assert [other.asked for other in others] == [[], []]
-
-
-def test_what_is_answered_has_been_checked(ask: Callable[..., Any]) -> None:
-    answer = ask(Scripted("runpod"))
-
-    assert answer.result == {"scores": [0.9, 0.1], "model": "bge-reranker-v2-m3", "kind": "cross-encoder"}
-
-
-def test_an_alias_in_the_payload_is_asked_for_by_the_models_own_name(ask: Callable[..., Any]) -> None:
-    provider = Scripted("runpod")
-
-    ask(provider, payload={**PAYLOAD, "model": "BAAI/bge-reranker-v2-m3"})
-
-    assert provider.asked == ["bge-reranker-v2-m3"]
-
-
-@pytest.mark.parametrize("error", [EngineError(), Unavailable(), InvalidRequest("refused there"), NoRoute()])
-def test_after_an_error_the_next_of_the_route_is_asked(
-    ask: Callable[..., Any], error: GiftyComputeError
-) -> None:
-    last = Scripted("local")
-
-    answer = ask(Scripted("runpod", error), Scripted("intelligence_api"), last)
-
-    assert (answer.provider, answer.attempts) == ("intelligence_api", 2)
-    assert last.asked == []
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {},
-        {"scores": [0.5]},
-        {"scores": [0.5, float("nan")]},
-        {"scores": [0.5, 0.1], "model": "another"},
-        {"scores": [0.5, 0.1], "note": "a field of its own"},
-    ],
-)
-def test_a_wrong_result_is_its_providers_failure_and_the_next_is_asked(
-    ask: Callable[..., Any], wrong: dict[str, Any]
-) -> None:
-    answer = ask(Scripted("runpod", wrong), Scripted("local"))
-
-    assert (answer.provider, answer.attempts) == ("local", 2)
-
-
-def test_a_provider_that_does_not_serve_the_model_is_passed_over_and_not_counted(
-    ask: Callable[..., Any],
-) -> None:
-    unable = Scripted("runpod", serves=False)
-
-    answer = ask(unable, Scripted("local"))
-
-    assert (answer.provider, answer.attempts) == ("local", 1)
-    assert unable.asked == []
-
-
-def test_the_switch_keeps_runpod_from_being_asked(ask: Callable[..., Any]) -> None:
-    runpod = Scripted("runpod")
-
-    answer = ask(
-        runpod, Scripted("local"), by=parse_logic(ROUTE + "\nfeatures: {use_runpod_for_high_priority: false}")
-    )
-
-    assert answer.provider == "local"
-    assert runpod.asked == []
-
-
-@pytest.mark.parametrize(
-    "providers",
-    [[], [Scripted("together")], [Scripted("runpod", serves=False), Scripted("local", serves=False)]],
-)
-def test_without_an_able_provider_the_model_is_not_served(
-    ask: Callable[..., Any], providers: list[Scripted]
-) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        ask(*providers)
-
-    assert (caught.value.code, caught.value.param) == ("not_served", "model")
-    assert "runpod, intelligence_api, local" in caught.value.message
-
-
-def test_an_empty_route_is_not_served_either(ask: Callable[..., Any]) -> None:
-    with pytest.raises(InvalidRequest, match="no provider") as caught:
-        ask(Scripted("local"), by=parse_logic("rerank: {providers: []}"))
-
-    assert caught.value.code == "not_served"
-
-
-def test_when_all_fail_each_is_named_and_the_code_is_that_of_the_last(ask: Callable[..., Any]) -> None:
-    with pytest.raises(NoRoute) as caught:
-        ask(
-            Scripted("runpod", Unavailable()),
-            Scripted("intelligence_api", {}),
-            Scripted("local", EngineError()),
+@pytest.fixture
+def build(scripted: Scripted, notes: Notes) -> Callable[..., Router]:
+    def build(environ: dict[str, str] = ENVIRON, **parts: Any) -> Router:
+        adapters = ("intelligence", "runpod", "openai_like", "anthropic", "gemini", "local")
+        providers: Any = dict.fromkeys(adapters, scripted)
+        ordering = Ordering(lambda _: 0.0)
+        return Router(
+            providers, Access(environ), ordering=ordering, rng=Random(1), observers=[notes], **parts
         )
 
-    assert caught.value.message == (
-        "every provider failed: runpod: unavailable; intelligence_api: invalid_result; local: engine_error"
-    )
-    assert caught.value.code == "engine_error"
+    return build
 
 
-def test_what_a_provider_says_of_the_input_stays_out_of_the_answer_and_the_log(
-    ask: Callable[..., Any], caplog: pytest.LogCaptureFixture
+# -- who is asked --------------------------------------------------------------------------------------------
+
+
+def test_the_first_of_the_route_answers(build: Any, scripted: Scripted, call: Callable[..., Call]) -> None:
+    answer = build().run(call())
+
+    assert (answer.provider, answer.attempts, answer.usage) == ("runpod", 1, Usage(3))
+    assert answer.result["space"] == "bge-m3"
+    [ask] = scripted.asks
+    assert ask.site.base_url == "https://api.runpod.ai/v2/abc"
+    assert (ask.site.key, ask.offer.model_id) == ("r", "bge-m3")
+
+
+def test_a_provider_without_a_key_is_passed_over(
+    build: Any, scripted: Scripted, call: Callable[..., Call]
+) -> None:
+    build({"OPENROUTER_API_KEY": "o"}).run(call())
+
+    assert scripted.asked == ["openrouter"]
+
+
+def test_without_any_key_it_is_not_served_and_the_route_is_named(
+    build: Any, call: Callable[..., Call]
+) -> None:
+    with pytest.raises(InvalidRequest, match="runpod, intelligence_api, openrouter") as caught:
+        build({}).run(call())
+
+    assert (caught.value.code, caught.value.param) == ("not_served", "model")
+
+
+def test_a_key_without_an_endpoint_is_no_runpod(
+    build: Any, scripted: Scripted, call: Callable[..., Call]
+) -> None:
+    build({"RUNPOD_API_KEY": "r", "INTELLIGENCE_API_TOKEN": "i"}).run(call())
+
+    assert scripted.asked == ["intelligence_api"]
+
+
+def test_the_keys_of_a_provider_are_tried_one_after_the_other(
+    build: Any, scripted: Scripted, call: Callable[..., Call]
+) -> None:
+    scripted.doings = dict.fromkeys(("runpod", "intelligence_api", "openrouter"), failed())
+
+    with pytest.raises(NoRoute):
+        build().run(call())
+
+    assert scripted.asked == ["runpod", "intelligence_api", "openrouter", "openrouter"]
+    assert sorted(ask.site.key for ask in scripted.asks[2:]) == ["o1", "o2"]
+
+
+def test_who_may_be_the_asker_is_never_asked_back(
+    build: Any, scripted: Scripted, call: Callable[..., Call]
+) -> None:
+    scripted.doings = {"runpod": failed()}
+
+    build().run(call(never=frozenset({"intelligence_api"})))
+
+    assert scripted.asked == ["runpod", "openrouter"]
+
+
+def test_an_edit_of_the_file_is_in_force_with_the_next_call(
+    build: Any, scripted: Scripted, call: Callable[..., Call]
+) -> None:
+    router = build()
+
+    router.run(call(by=parse_logic("llm: {embedding_provider: runpod}")))
+    router.run(call(by=parse_logic("llm: {embedding_provider: openrouter}")))
+    router.run(call(by=parse_logic("models: {bge-m3: {providers: {runpod: other-id}}}")))
+
+    assert scripted.asked == ["runpod", "openrouter", "runpod"]
+    assert scripted.asks[2].offer.model_id == "other-id"
+
+
+# -- what is an answer ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        np.ones((2, 1024), "<f4"),
+        np.ones((1, 768), "<f4"),
+        np.zeros((1, 1024), "<f4"),
+        np.full((1, 1024), np.nan, "<f4"),
+        np.full((1, 1024), np.inf, "<f4"),
+    ],
+    ids=["count", "dimension", "zero", "nan", "infinity"],
+)
+def test_vectors_that_cannot_be_right_are_a_failure_of_their_provider(
+    build: Any, scripted: Scripted, call: Callable[..., Call], notes: Notes, vectors: Any
+) -> None:
+    scripted.doings = {"runpod": Reply({"embeddings": vectors})}
+
+    answer = build().run(call())
+
+    assert (answer.provider, answer.attempts) == ("intelligence_api", 2)
+    assert np.isfinite(answer.result["embeddings"]).all()
+    assert notes.outcomes[0].error is not None
+    assert notes.outcomes[0].error.code == "bad_answer"
+
+
+def test_what_a_provider_says_of_the_input_is_in_no_log_and_no_answer(
+    build: Any, scripted: Scripted, call: Callable[..., Call], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    scripted.doings = dict.fromkeys(("runpod", "intelligence_api", "openrouter"), failed())
 
     with pytest.raises(NoRoute) as caught:
-        ask(Scripted("runpod", InvalidResult("cannot score canary-мёд")))
+        build().run(call(payload={"texts": ["canary-мёд"], "model": "bge-m3", "input_type": "passage"}))
 
     assert "canary" not in caught.value.message + caplog.text
 
 
-def test_a_deadline_that_passes_between_two_providers_ends_the_search(
-    ask: Callable[..., Any], clock: HandClock
+def test_a_classification_by_a_language_model_names_it(
+    build: Any, scripted: Scripted, call: Callable[..., Call], logic: Logic
 ) -> None:
-    def slow() -> GiftyComputeError:
-        clock.advance(2)
-        return EngineError()
+    scripted.doings = {
+        "intelligence_api": failed(),
+        "anthropic": Reply(
+            {
+                "content": '{"answers": [{"name": 1, "category": 2, "confidence": 0.9}]}',
+                "finish_reason": "stop",
+            }
+        ),
+    }
+    payload = {
+        "external_names": ["Удочки"],
+        "internal_categories": [{"id": "a", "name": "Книги"}, {"id": "b", "name": "Рыбалка"}],
+        "model": "bge-reranker-v2-m3",
+    }
 
-    second = Scripted("local")
-    with pytest.raises(DeadlineExceeded):
-        ask(Scripted("runpod", slow), second)
+    answer = build().run(call("classify", payload=payload))
 
-    assert second.asked == []
-
-
-def test_a_deadline_that_passed_before_asks_nobody(ask: Callable[..., Any]) -> None:
-    provider = Scripted("runpod")
-
-    with pytest.raises(DeadlineExceeded):
-        ask(provider, seconds=0)
-
-    assert provider.asked == []
-
-
-def test_a_provider_that_ran_out_of_time_is_the_last(ask: Callable[..., Any], clock: HandClock) -> None:
-    def too_slow() -> GiftyComputeError:
-        clock.advance(2)
-        return DeadlineExceeded("runpod: not done")
-
-    second = Scripted("local")
-    with pytest.raises(DeadlineExceeded, match="runpod: not done"):
-        ask(Scripted("runpod", too_slow), second)
-
-    assert second.asked == []
+    assert answer.provider == "anthropic"
+    assert answer.result["model"] == "anthropic/claude-haiku-5-5"
+    assert answer.result["mappings"] == [
+        {"external_name": "Удочки", "internal_category_id": "b", "confidence": 0.9}
+    ]
 
 
-def test_an_unknown_model_is_the_callers_fault(ask: Callable[..., Any]) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        ask(Scripted("runpod"), payload={**PAYLOAD, "model": "gpt"})
+def test_the_cap_of_an_answer_is_the_callers_or_the_configured_one(
+    build: Any, scripted: Scripted, call: Callable[..., Call]
+) -> None:
+    router = build()
 
-    assert caught.value.code == "unknown_model"
+    router.run(call("llm"))
+    router.run(call("llm", payload={**call("llm").payload, "max_tokens": 7}))
+
+    assert [ask.payload["max_tokens"] for ask in scripted.asks] == [1000, 7]
+
+
+# -- stages --------------------------------------------------------------------------------------------------
+
+
+def test_a_call_passes_the_stages_in_their_order(build: Any, call: Callable[..., Call]) -> None:
+    passed: list[str] = []
+
+    class Marker:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, call: Call, then: Next) -> Answer:
+            passed.append(self.name)
+            answer = then(call)
+            passed.append(f"/{self.name}")
+            return answer
+
+    build(stages=[Marker("a"), Marker("b")]).run(call())
+
+    assert passed == ["a", "b", "/b", "/a"]
+
+
+# -- streams -------------------------------------------------------------------------------------------------
+
+CHAT = "llm: {default_provider: groq, fallbacks: [anthropic]}"
+
+
+def chat(call: Callable[..., Call]) -> Call:
+    return call("llm", by=parse_logic(CHAT))
+
+
+def test_a_stream_comes_piece_by_piece_and_the_observers_learn_of_its_end(
+    build: Any, scripted: Scripted, call: Callable[..., Call], notes: Notes
+) -> None:
+    stream = build().stream(chat(call))
+
+    assert (stream.provider, stream.model, stream.attempts) == ("groq", "groq/openai/gpt-oss-20b", 1)
+    assert notes.outcomes == []
+    assert "".join(delta.text for delta in stream.deltas) == "Привет"
+    assert [outcome.reply.usage for outcome in notes.outcomes if outcome.reply] == [Usage(1, 2)]
+    assert scripted.closed == ["groq"]
+
+
+@pytest.mark.parametrize("broken", [[failed()], [Delta(), failed()], []], ids=["at once", "silent", "empty"])
+def test_before_the_first_piece_another_provider_is_asked(
+    build: Any, scripted: Scripted, call: Callable[..., Call], broken: list[Any]
+) -> None:
+    scripted.doings = {"groq": broken}
+
+    stream = build().stream(chat(call))
+
+    assert (stream.provider, stream.attempts) == ("anthropic", 2)
+    assert "".join(delta.text for delta in stream.deltas) == "Привет"
+
+
+def test_after_the_first_piece_nobody_else_is_asked_and_the_break_is_told(
+    build: Any, scripted: Scripted, call: Callable[..., Call], notes: Notes
+) -> None:
+    scripted.doings = {"groq": [Delta("При"), failed(code="connection_lost")]}
+    stream = build().stream(chat(call))
+
+    with pytest.raises(ProviderError, match="connection_lost"):
+        list(stream.deltas)
+
+    assert scripted.asked == ["groq"]
+    assert [outcome.error.code for outcome in notes.outcomes if outcome.error] == ["connection_lost"]
+
+
+def test_a_reader_that_leaves_ends_the_exchange_with_the_provider(
+    build: Any, scripted: Scripted, call: Callable[..., Call], notes: Notes
+) -> None:
+    stream = build().stream(chat(call))
+    assert next(stream.deltas).text == "При"
+
+    stream.deltas.close()
+
+    assert scripted.closed == ["groq"]
+    assert len(notes.outcomes) == 1
+
+
+def test_the_first_piece_must_come_within_the_share_and_the_rest_within_the_whole_budget(
+    build: Any, scripted: Scripted, call: Callable[..., Call]
+) -> None:
+    stream = build().stream(chat(call))
+
+    [ask] = scripted.asks
+    assert ask.deadline.remaining == 2
+    list(stream.deltas)
