@@ -63,7 +63,13 @@ class HighRoad:
 
 
 def build_high_road(
-    environ: Mapping[str, str], redis_url: str, shelf: EngineShelf, clock: Clock, rng: Random
+    environ: Mapping[str, str],
+    redis_url: str,
+    shelf: EngineShelf,
+    clock: Clock,
+    rng: Random,
+    *,
+    transport: Transport | None = None,
 ) -> HighRoad:
     """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses.
 
@@ -74,7 +80,8 @@ def build_high_road(
     )
     marks, counters = RedisMarks(client, clock), RedisCounters(client, clock)
     breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, counters), Canaries(clock)
-    latencies, transport, registry = Latencies(), build_transport(), CollectorRegistry()
+    latencies, registry = Latencies(), CollectorRegistry()
+    transport = transport or build_transport()
     router = Router(
         build_providers(transport, shelf),
         Access(environ),

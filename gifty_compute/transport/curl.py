@@ -115,6 +115,7 @@ class CurlStream:
         self._handle, self._exchange = handle, exchange
         self._multi = pycurl.CurlMulti()
         self._active = False
+        self._failed: int | None = None
         self._pause = threading.Event()
 
     def begin(self) -> None:
@@ -128,6 +129,8 @@ class CurlStream:
             self._drive()
             while self._active and not self._exchange.has_headers:
                 self._step()
+            if not self._exchange.has_headers:
+                self._refuse_failure()
         except BaseException:
             self._close()
             raise
@@ -144,6 +147,8 @@ class CurlStream:
             elif self._active:
                 self._step()
             else:
+                # What came before a break is handed out first.
+                self._refuse_failure()
                 return
 
     def __enter__(self) -> Self:
@@ -172,7 +177,11 @@ class CurlStream:
         self._active = False
         _, _, failed = self._multi.info_read()
         if failed:
-            raise self._exchange.error(self._handle, failed[0][1])
+            self._failed = failed[0][1]
+
+    def _refuse_failure(self) -> None:
+        if self._failed is not None:
+            raise self._exchange.error(self._handle, self._failed)
 
     def _close(self) -> None:
         # A handle that has a stream behind it is not used again: closing it ends the exchange on the wire.

@@ -157,7 +157,7 @@ def test_the_paths_that_are_not_there_yet_are_not_there(app: Flask, name: str) -
 
     paths = re.findall(r"`(/[\w/]+)`", section)
 
-    assert {"/v1/chat/completions", "/v1/products/score", "/metrics", "/ops"} <= set(paths)
+    assert "/ops" in paths
     assert [path for path in paths if methods(app, path)] == []
 
 

@@ -1,0 +1,102 @@
+"""Every provider healthy, over real sockets and both transports: each kind of work that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gifty_compute.high import HighRoad
+from gifty_compute.logic.source import parse_logic
+from tests.fakes.server import FakeProviders
+from tests.integration.providers.conftest import call_of, logic_for
+from tests.integration.providers.test_faults import refuse_wrong_vectors
+
+
+@pytest.mark.parametrize("provider", ["intelligence_api", "runpod", "together", "openrouter", "gemini"])
+def test_embeddings(fake: FakeProviders, road: Callable[..., HighRoad], provider: str) -> None:
+    logic = logic_for(provider, "embedding")
+
+    answer = road(provider).router.run(call_of(logic, "embedding"))
+
+    refuse_wrong_vectors(answer.result["embeddings"], logic.model("embedding", None).name)
+    assert answer.result["space"] == logic.model("embedding", None).space
+
+
+@pytest.mark.parametrize("form", ["gifty", "infinity", "infinity_openai"])
+def test_the_formats_of_runpods_handlers(
+    fake: FakeProviders, road: Callable[..., HighRoad], form: str
+) -> None:
+    logic = logic_for("runpod", "embedding", f"providers: {{runpod: {{format: {form}}}}}")
+
+    answer = road("runpod").router.run(call_of(logic, "embedding"))
+
+    refuse_wrong_vectors(answer.result["embeddings"], "bge-m3")
+
+
+@pytest.mark.parametrize("provider", ["intelligence_api", "runpod", "together", "openrouter"])
+def test_reranking(fake: FakeProviders, road: Callable[..., HighRoad], provider: str) -> None:
+    answer = road(provider).router.run(call_of(logic_for(provider, "rerank"), "rerank"))
+
+    scores = answer.result["scores"]
+    assert scores[1] == min(scores)
+    assert scores[0] == scores[2] > scores[1]
+
+
+@pytest.mark.parametrize("provider", ["together", "openrouter", "groq", "anthropic", "gemini", "runpod"])
+def test_language_models(fake: FakeProviders, road: Callable[..., HighRoad], provider: str) -> None:
+    answer = road(provider).router.run(call_of(logic_for(provider, "llm"), "llm"))
+
+    assert answer.result["content"] == "Подарите удочку."
+    assert answer.result["model"].startswith(f"{provider}/")
+    assert answer.usage is not None
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (9, 5)
+
+    answer = road(provider).router.run(call_of(logic_for(provider, "llm"), "llm", json_mode=True))
+
+    assert answer.result["finish_reason"] == "stop"
+    # A model of Anthropic's without a schema is asked by words alone, and this fake does not listen to them.
+
+
+def test_openrouter_says_itself_what_an_answer_cost(
+    fake: FakeProviders, road: Callable[..., HighRoad]
+) -> None:
+    answer = road("openrouter").router.run(call_of(logic_for("openrouter", "llm"), "llm"))
+
+    assert answer.cost_usd == 0.00042
+
+
+@pytest.mark.parametrize("kind", ["classify", "score"])
+def test_classification_and_scoring_by_the_intelligence_api(
+    fake: FakeProviders, road: Callable[..., HighRoad], kind: str
+) -> None:
+    answer = road("intelligence_api").router.run(call_of(parse_logic(""), kind))
+
+    assert answer.provider == "intelligence_api"
+    if kind == "score":
+        assert answer.result["scores"][0]["gift_score"] == 7.5
+    else:
+        assert answer.result["mappings"][0]["internal_category_id"] == 7
+
+
+def test_a_wrong_key_is_the_operators_affair(fake: FakeProviders, road: Callable[..., HighRoad]) -> None:
+    high = road("groq", "anthropic")
+    environ = high.router._access._environ
+    environ["GROQ_API_KEY"] = "bad-key"
+    logic = parse_logic("llm: {default_provider: groq, fallbacks: [anthropic]}")
+
+    answers = [high.router.run(call_of(logic, "llm")) for _ in range(3)]
+
+    assert [answer.provider for answer in answers] == ["anthropic"] * 3
+    assert [answer.attempts for answer in answers] == [2, 1, 1]
+    assert len(fake.calls("groq")) == 1
+
+
+def test_many_texts_are_one_answer_in_their_order(fake: FakeProviders, road: Callable[..., HighRoad]) -> None:
+    texts = [f"товар {number}" for number in range(250)]
+    logic = logic_for("gemini", "embedding")
+
+    answer = road("gemini").router.run(call_of(logic, "embedding", texts=texts))
+
+    assert answer.result["embeddings"].shape == (250, 3072)
+    assert [len(call.body["requests"]) for call in fake.calls("gemini")] == [100, 100, 50]
