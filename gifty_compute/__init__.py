@@ -9,15 +9,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gifty_compute.client.asynchronous import AsyncClient
+    from gifty_compute.client.sync import Client
     from gifty_compute.clock import Deadline
     from gifty_compute.core import Core, build
     from gifty_compute.errors import GiftyComputeError
     from gifty_compute.poll.client import PollClient
     from gifty_compute.settings import Settings
 
-__all__ = ["Core", "Deadline", "GiftyComputeError", "PollClient", "Settings", "build"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Core",
+    "Deadline",
+    "GiftyComputeError",
+    "PollClient",
+    "Settings",
+    "build",
+]
 
 _HOMES = {
+    "AsyncClient": "gifty_compute.client.asynchronous",
+    "Client": "gifty_compute.client.sync",
     "Core": "gifty_compute.core",
     "Deadline": "gifty_compute.clock",
     "GiftyComputeError": "gifty_compute.errors",

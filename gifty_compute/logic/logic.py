@@ -114,6 +114,9 @@ class Logic:
         if own is None and kind == "llm":
             provider, _, model_id = str(name).partition("/")
             if model_id and "llm" in getattr(self.file.providers.get(provider), "kinds", ()):
+                # "groq/fast" is what Groq has for fast.
+                named = self._sections.get(model_id)
+                model_id = named.providers.get(provider, model_id) if named is not None else model_id
                 return Model(str(name), ModelSection(kinds=("llm",), providers={provider: model_id}))
         if own is None:
             raise InvalidRequest(f"there is no model {str(name)[:60]!r}", param="model", code="unknown_model")

@@ -153,7 +153,8 @@ def test_every_key_of_logic_yaml_is_explained() -> None:
     shown = first_cells(section(OPERATIONS, "## logic.yaml"))
 
     expected = set(_keys(LogicFile))
-    expected |= {f"….{name}" for part in (SpaceSection, ModelSection, ProviderSection) for name in part.model_fields}
+    parts = (SpaceSection, ModelSection, ProviderSection)
+    expected |= {f"….{name}" for part in parts for name in part.model_fields}
 
     assert shown == expected
 

@@ -1,0 +1,246 @@
+"""The SDK against the service itself: each call, each error, tasks that are waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gifty_compute.client.asynchronous import AsyncClient
+from gifty_compute.client.errors import (
+    Busy,
+    DeadlinePassed,
+    NotAllowed,
+    NotThere,
+    Refused,
+    TaskFailed,
+    Unreachable,
+    UpstreamFailed,
+)
+from gifty_compute.client.sync import Client
+from gifty_compute.core import Core
+from gifty_compute.wire.task import Holder, Want
+from tests.fakes.fault import Fault
+from tests.fakes.server import FakeProviders
+from tests.fakes.vectors import vector
+
+CATEGORIES = [{"id": 7, "name": "Рыбалка"}]
+HELLO = [{"role": "user", "content": "Что подарить?"}]
+
+
+def test_embeddings_are_an_array_and_say_where_they_are_from(client: Client) -> None:
+    answer = client.embeddings(["чайник", "мяч"], input_type="query")
+
+    assert np.allclose(answer.vectors, [vector("bge-m3", "чайник"), vector("bge-m3", "мяч")], atol=1e-6)
+    assert answer.vectors.dtype == np.float32
+    assert (answer.model, answer.space, answer.origin.provider) == ("bge-m3", "bge-m3", "intelligence_api")
+    assert answer.origin.attempts == 1
+
+
+def test_the_other_kinds_of_work(client: Client) -> None:
+    ranking = client.rerank("подарок рыбаку", ["помада", "удочка рыбаку"], top_n=1)
+    mappings = client.classify(["Удочки"], CATEGORIES).mappings
+    score = client.score({"title": "Удочка", "price": 900})
+    chat = client.chat(HELLO, model="smart", max_tokens=50)
+
+    assert [ranked.index for ranked in ranking.results] == [1]
+    assert len(ranking.scores) == 2
+    assert [(row.external_name, row.internal_category_id) for row in mappings] == [("Удочки", 7)]
+    assert (score.gift_score, score.tags) == (7.5, ["рыбалка"])
+    assert (chat.content, chat.finish_reason, chat.origin.provider) == ("Подарите удочку.", "stop", "groq")
+    assert chat.tokens is not None
+    assert (chat.tokens.input, chat.tokens.output) == (9, 5)
+
+
+def test_the_configured_categories_are_used_where_none_are_sent(client: Client) -> None:
+    assert client.classify(["Удочки"]).mappings[0].internal_category_id == 7
+
+
+def test_a_chat_is_streamed(client: Client) -> None:
+    pieces = list(client.stream_chat(HELLO))
+
+    assert "".join(piece.text for piece in pieces) == "Подарите удочку."
+    assert sum(bool(piece.text) for piece in pieces) >= 2
+    assert pieces[-1].finish_reason == "stop"
+
+
+def test_leaving_a_stream_ends_it_at_the_provider(client: Client, fake: FakeProviders) -> None:
+    fake.fault("groq", Fault.HUNG_STREAM)
+    stream = client.stream_chat(HELLO)
+    next(stream)
+
+    stream.close()
+
+    # The facade notices when it next writes, or when the provider's time is over.
+    assert fake.left.wait(25)
+
+
+def test_an_error_in_the_middle_of_a_stream_is_raised(client: Client, fake: FakeProviders) -> None:
+    fake.fault("groq", Fault.CUT_STREAM)
+
+    with pytest.raises(UpstreamFailed):
+        list(client.stream_chat(HELLO))
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+
+def test_errors_are_typed_and_say_what_the_service_said(client: Client, service: str) -> None:
+    with pytest.raises(Refused) as refused:
+        client.embeddings([""])
+    with pytest.raises(NotThere):
+        client.tasks.get("00000000-0000-0000-0000-000000000000")
+    with Client(service, "wrong") as stranger, pytest.raises(NotAllowed):
+        stranger.embeddings(["a"])
+
+    assert (refused.value.status, refused.value.code, refused.value.param) == (422, "empty_text", "input.0")
+    assert refused.value.request_id
+
+
+def test_a_failure_of_all_providers_is_an_error_and_never_a_vector(
+    client: Client, fake: FakeProviders
+) -> None:
+    for provider in ("intelligence_api", "runpod", "openrouter"):
+        fake.fault(provider, Fault.OVERLOADED)
+
+    with pytest.raises(UpstreamFailed) as failed:
+        client.embeddings(["a"])
+
+    assert failed.value.code == "overloaded"
+
+
+def test_a_timeout_is_the_services_too(client: Client, fake: FakeProviders) -> None:
+    for provider in ("intelligence_api", "runpod", "openrouter"):
+        fake.fault(provider, Fault.HANG)
+
+    with pytest.raises((DeadlinePassed, Unreachable)):
+        client.embeddings(["a"], timeout=0.5)
+
+
+def test_who_is_to_come_back_later_than_the_timeout_is_told_when(client: Client, fake: FakeProviders) -> None:
+    for provider in ("intelligence_api", "runpod", "openrouter"):
+        fake.fault(provider, Fault.RATE_LIMITED_WAIT)
+
+    with pytest.raises(Busy) as busy:
+        client.embeddings(["a"])
+
+    assert busy.value.retry_after == 30
+
+
+def test_a_service_that_is_not_there_is_unreachable() -> None:
+    with Client("http://127.0.0.1:1", "t", timeout=1) as client, pytest.raises(Unreachable) as gone:
+        client.embeddings(["a"])
+
+    assert not gone.value.sent
+
+
+# -- low priority --------------------------------------------------------------------------------------------
+
+
+class Worker(threading.Thread):
+    """Does every embedding task that comes, as a worker would, until it is stopped."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(daemon=True)
+        self._core, self.stop = core, threading.Event()
+
+    def run(self) -> None:
+        holder = Holder(worker_id="test", session="", credential="shared")
+        while not self.stop.wait(0.02):
+            for task in self._core.store.claim(holder, Want(task_types=("embedding",), limit=10)).tasks:
+                rows = [vector("bge-m3", text).tolist() for text in task.payload["texts"]]
+                self._core.store.complete(holder, task, {"embeddings": rows})
+
+
+@pytest.fixture
+def worker(core: Core) -> Any:
+    worker = Worker(core)
+    worker.start()
+    yield worker
+    worker.stop.set()
+    worker.join(10)
+
+
+def test_a_task_is_waited_for(client: Client, worker: Worker) -> None:
+    handle = client.low.embeddings(["чайник"], metadata={"shop": 7})
+
+    assert np.allclose(handle.result(20).vectors, [vector("bge-m3", "чайник")], atol=1e-6)
+    assert handle.done()
+    assert handle.task["metadata"] == {"shop": 7}
+    assert client.tasks.get(handle.id).done()
+    assert handle.id in [found.id for found in client.tasks.list(task_type="embedding")]
+
+
+def test_a_task_that_nobody_does_is_not_waited_for_longer_than_said(client: Client) -> None:
+    handle = client.low.embeddings(["чайник"])
+
+    assert not handle.wait(0.1)
+    with pytest.raises(TimeoutError):
+        handle.result(0.1)
+
+
+def test_a_task_that_failed_says_why(client: Client, core: Core) -> None:
+    handle = client.low.embeddings(["чайник"], max_attempts=1)
+    holder = Holder(worker_id="test", session="", credential="shared")
+    [task] = core.store.claim(holder, Want(task_types=("embedding",), limit=1)).tasks
+    core.store.fail(holder, task, "out of memory", retryable=False)
+
+    with pytest.raises(TaskFailed, match="out of memory") as failed:
+        handle.result(10)
+
+    assert (failed.value.task_id, failed.value.status) == (handle.id, "failed")
+
+
+def test_map_gives_every_vector_in_order_over_many_tasks(client: Client, worker: Worker, core: Core) -> None:
+    texts = [f"товар номер {number}" for number in range(100)]
+
+    found = list(client.map(iter(texts), tokens_a_task=30, tasks_ahead=5))
+
+    assert np.allclose(found, [vector("bge-m3", text) for text in texts], atol=1e-6)
+    assert len(list(client.tasks.list())) > 10
+
+
+def test_a_second_run_finds_the_tasks_of_the_first(client: Client, worker: Worker) -> None:
+    texts = [f"товар {number}" for number in range(30)]
+
+    first = list(client.map(texts, tokens_a_task=30, run_id="nightly"))
+    tasks = len(list(client.tasks.list()))
+    again = list(client.map(texts, tokens_a_task=30, run_id="nightly"))
+
+    assert np.array_equal(first, again)
+    assert len(list(client.tasks.list())) == tasks
+
+
+# -- async ---------------------------------------------------------------------------------------------------
+
+
+def test_the_same_with_await(service: str, worker: Worker, fake: FakeProviders) -> None:
+    async def go() -> None:
+        async with AsyncClient(service, "api-token", timeout=20) as client:
+            both = await asyncio.gather(client.embeddings(["чайник"]), client.rerank("q", ["a", "b"]))
+            assert np.allclose(both[0].vectors, [vector("bge-m3", "чайник")], atol=1e-6)
+            assert len(both[1].scores) == 2
+            assert (await client.classify(["Удочки"])).mappings[0].internal_category_id == 7
+            assert (await client.score({"title": "Удочка"})).gift_score == 7.5
+            assert (await client.chat(HELLO)).content == "Подарите удочку."
+            pieces = [piece async for piece in client.stream_chat(HELLO)]
+            assert "".join(piece.text for piece in pieces) == "Подарите удочку."
+            task = await client.submit("embedding", {"texts": ["мяч"], "model": None})
+            done = await client.result(task["id"])
+            assert np.allclose(done.vectors, [vector("bge-m3", "мяч")], atol=1e-6)
+            with pytest.raises(Refused):
+                await client.embeddings([""])
+
+    asyncio.run(go())
+
+
+def test_async_without_a_service_is_unreachable() -> None:
+    async def go() -> None:
+        async with AsyncClient("http://127.0.0.1:1", "t", timeout=1) as client:
+            await client.embeddings(["a"])
+
+    with pytest.raises(Unreachable):
+        asyncio.run(go())

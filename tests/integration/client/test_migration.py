@@ -1,0 +1,144 @@
+"""Every call that Gifty's backend makes today, after the one changed import line."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+
+from gifty_compute import compat
+from gifty_compute.client.errors import UpstreamFailed
+from gifty_compute.client.low import TaskHandle
+from gifty_compute.compat import LLMFactory, LLMResponse, Message, get_intelligence_client
+from tests.fakes.fault import Fault
+from tests.fakes.server import FakeProviders
+from tests.fakes.vectors import vector
+
+
+@pytest.fixture(autouse=True)
+def backend(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend's environment."""
+    monkeypatch.setenv("GIFTY_COMPUTE_URL", service)
+    monkeypatch.setenv("GIFTY_COMPUTE_TOKEN", "api-token")
+    monkeypatch.setattr(compat, "_client", None)
+
+
+def test_the_signatures_are_those_of_the_backend() -> None:
+    def parameters(function: Any) -> list[str]:
+        return [
+            str(p).partition(":")[0].partition("=")[0]
+            for p in inspect.signature(function).parameters.values()
+        ]
+
+    client = compat.IntelligenceAPIClient
+    assert parameters(client.get_embeddings) == ["self", "texts", "priority", "db"]
+    assert parameters(client.rerank) == ["self", "query", "documents", "priority", "db"]
+    assert parameters(compat.LLMClient.generate_text) == [
+        "self",
+        "messages",
+        "model",
+        "system_prompt",
+        "max_tokens",
+        "temperature",
+        "stops",
+        "json_mode",
+    ]
+    defaults = {
+        name: p.default for name, p in inspect.signature(compat.LLMClient.generate_text).parameters.items()
+    }
+    assert (defaults["max_tokens"], defaults["temperature"], defaults["json_mode"]) == (1000, 0.7, False)
+
+
+def test_online_embeddings_and_reranking() -> None:
+    async def go() -> None:
+        client = get_intelligence_client()
+        assert client is get_intelligence_client()
+        vectors = await client.get_embeddings(["чайник"])
+        assert isinstance(vectors, list)
+        assert vectors[0] == pytest.approx(list(vector("bge-m3", "чайник")), abs=1e-6)
+        scores = await client.rerank(
+            "подарок рыбаку", ["удочка рыбаку", "помада"], priority="high", db=object()
+        )
+        assert isinstance(scores, list)
+        assert scores[0] > scores[1]
+
+    asyncio.run(go())
+
+
+def test_offline_work_gives_a_handle_and_needs_no_session() -> None:
+    async def go() -> None:
+        client = get_intelligence_client()
+        embedding = await client.get_embeddings(["чайник"], priority="low", db=None)
+        rerank = await client.rerank("q", ["a"], "low", None)
+        assert isinstance(embedding, TaskHandle)
+        assert isinstance(rerank, TaskHandle)
+        assert embedding.task["status"] == "pending"
+
+    asyncio.run(go())
+
+
+def test_categories_and_scores() -> None:
+    async def go() -> None:
+        client = get_intelligence_client()
+        mappings = await client.classify_categories(["Удочки"], [{"id": 7, "name": "Рыбалка"}])
+        assert isinstance(mappings, list)
+        assert mappings[0]["internal_category_id"] == 7
+        score = await client.score_product("Удочка", price=900.0)
+        assert isinstance(score, dict)
+        assert score["gift_score"] == 7.5
+        assert isinstance(await client.score_product("Удочка", priority="low"), TaskHandle)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "asked"),
+    [
+        (None, "claude-x", "openai/gpt-oss-20b"),
+        ("groq", "fast", "openai/gpt-oss-20b"),
+        ("groq", "qwen/qwen3.6-27b", "qwen/qwen3.6-27b"),
+    ],
+)
+def test_language_models(fake: FakeProviders, provider: str | None, model: str, asked: str) -> None:
+    async def go() -> LLMResponse:
+        return await LLMFactory.get_client(provider).generate_text(
+            messages=[Message(role="user", content="Что подарить?")],
+            model=model,
+            system_prompt="Отвечай кратко.",
+            max_tokens=300,
+            temperature=0.2,
+            stops=["\n\n"],
+        )
+
+    response = asyncio.run(go())
+
+    assert response.content == "Подарите удочку."
+    assert (response.usage["input_tokens"], response.usage["total_tokens"]) == (9, 14)
+    assert response.finish_reason == "stop"
+    sent = fake.calls("groq")[0].body
+    assert sent["model"] == asked
+    assert [turn["role"] for turn in sent["messages"]] == ["system", "user"]
+    assert (sent["max_completion_tokens"], sent["temperature"], sent["stop"]) == (300, 0.2, ["\n\n"])
+
+
+def test_json_mode(fake: FakeProviders) -> None:
+    async def go() -> LLMResponse:
+        client = LLMFactory.get_client()
+        return await client.generate_text([Message(role="user", content="JSON?")], "fast", json_mode=True)
+
+    assert asyncio.run(go()).content == '{"ok": true}'
+
+
+def test_where_zeros_came_back_an_error_is_raised(fake: FakeProviders) -> None:
+    for provider in ("intelligence_api", "runpod", "openrouter"):
+        fake.fault(provider, Fault.OVERLOADED)
+
+    with pytest.raises(UpstreamFailed):
+        asyncio.run(get_intelligence_client().get_embeddings(["чайник"]))
+
+
+def test_a_priority_that_is_none_is_a_mistake_of_the_program() -> None:
+    with pytest.raises(ValueError, match="high or low"):
+        asyncio.run(get_intelligence_client().get_embeddings(["чайник"], priority="urgent"))
