@@ -13,7 +13,7 @@ from api.answers import json_answer
 from api.operation import core, operation, request_id
 from api.road import ERRORS, answer_headers, as_task, ask, call_of
 from gifty_compute.errors import ProviderError
-from gifty_compute.providers.base import Usage
+from gifty_compute.providers.base import QUIET, Usage
 from gifty_compute.routing.router import ChatStream
 from gifty_compute.wire.answers import ChatAnswer
 from gifty_compute.wire.llm import ChatRequest
@@ -31,6 +31,7 @@ blueprint = Blueprint("chat", __name__)
     answers={200: ChatAnswer, 202: Task},
     errors=ERRORS,
     headers=("Idempotency-Key",),
+    text="text/event-stream",
 )
 def chat(body: ChatRequest) -> Response:
     """A language model's answer; with `stream` as server-sent events of OpenAI's chunks."""
@@ -106,6 +107,9 @@ class _Events:
         yield self._chunk({"role": "assistant", "content": ""}, None)
         try:
             for delta in self._stream.deltas:
+                if delta is QUIET:
+                    # Only who writes learns that the client has hung up.
+                    yield b": the model is at work\n\n"
                 usage = delta.usage or usage
                 if delta.text:
                     yield self._chunk({"content": delta.text}, None)

@@ -127,10 +127,11 @@ def _security(described: Operation) -> list[dict[str, list[str]]]:
 
 def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[str, Any]:
     model = described.answers.get(status, ErrorAnswer)
-    if model is None:
-        content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
-    else:
-        content = {"application/json": {"schema": {"$ref": names[model, "serialization"]}}}
+    content: dict[str, Any] = {}
+    if model is not None:
+        content["application/json"] = {"schema": {"$ref": names[model, "serialization"]}}
+    if status == 200 and described.text is not None:
+        content[described.text] = {"schema": {"type": "string"}}
     answer: dict[str, Any] = {"description": _WORDS[status], "content": content}
     if status == 503:
         answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}

@@ -68,7 +68,7 @@ class _State:
 
 
 @blueprint.get("/metrics")
-@operation(scope="ops", answers={200: None}, errors=(401,))
+@operation(scope="ops", answers={200: None}, errors=(401,), text="text/plain")
 def metrics() -> Response:
     """Of this process, in Prometheus's text form."""
     state = CollectorRegistry(auto_describe=False)

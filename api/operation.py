@@ -34,6 +34,8 @@ class Operation:
     answers: Mapping[int, type[BaseModel] | None]
     errors: tuple[int, ...]
     headers: tuple[str, ...] = field(default=())
+    text: str | None = None
+    """The media type of a 200 that is not JSON, or not always."""
 
 
 operations: dict[Callable[..., Any], Operation] = {}
@@ -48,6 +50,7 @@ def operation(
     query: type[BaseModel] | None = None,
     errors: tuple[int, ...] = (),
     headers: tuple[str, ...] = (),
+    text: str | None = None,
 ) -> Callable[[View], View]:
     """Makes a view that is called with `body` and `query` parsed, as far as it has them."""
 
@@ -68,7 +71,7 @@ def operation(
             answer.headers["Server-Timing"] = f"app;dur={(clock.monotonic() - began) * 1000:.1f}"
             return answer
 
-        operations[enter] = Operation(scope, body, query, answers, errors, headers)
+        operations[enter] = Operation(scope, body, query, answers, errors, headers, text)
         return enter
 
     return decorate

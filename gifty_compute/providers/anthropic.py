@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError
-from gifty_compute.providers.base import Ask, Delta, Reply, Usage
+from gifty_compute.providers.base import QUIET, Ask, Delta, Reply, Usage
 from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, whole
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import bad_answer, not_served
@@ -74,6 +74,9 @@ class AnthropicProvider:
         )
         with closing(events):
             for data in events:
+                if not data:
+                    yield QUIET
+                    continue
                 event = event_object(data)
                 match event.get("type"):
                     case "message_start":

@@ -10,7 +10,7 @@ from gifty_compute.clock import Deadline
 from gifty_compute.logic.file import SpaceSection
 from gifty_compute.logic.logic import Offer
 
-__all__ = ["Ask", "Delta", "Provider", "Reply", "Site", "StreamingProvider", "Usage"]
+__all__ = ["QUIET", "Ask", "Delta", "Provider", "Reply", "Site", "StreamingProvider", "Usage"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ class Delta:
     usage: Usage | None = None
 
 
+QUIET = Delta()
+"""In place of a piece while none comes: whoever passes a stream on can look whether anybody still listens."""
+
+
 class Provider(Protocol):
     """Speaks one wire format: no retries, no fallback, no state between calls; those are the router's."""
 
@@ -102,6 +106,7 @@ class StreamingProvider(Provider, Protocol):
     def stream(self, ask: Ask) -> Iterator[Delta]:
         """The answer's pieces. Closing the iterator ends the exchange with the provider.
 
-        Raises ProviderError at the first `next` as well as later; the last Delta has a finish_reason.
+        Raises ProviderError at the first `next` as well as later; the last Delta has a finish_reason. QUIET may
+        come at any time.
         """
         ...

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError
-from gifty_compute.providers.base import Ask, Delta
+from gifty_compute.providers.base import QUIET, Ask, Delta
 from gifty_compute.providers.failures import bad_answer
 
 __all__ = ["CUT", "REFUSED", "STOPPED", "Prompt", "finished", "whole"]
@@ -83,6 +83,8 @@ def whole(pieces: Generator[Delta, None, None]) -> Iterator[Delta]:
             has_text = has_text or bool(piece.text.strip())
             if piece.text:
                 yield Delta(piece.text)
+            elif piece is QUIET:
+                yield QUIET
     if reason is None:
         raise bad_answer("the stream ended before the answer did", code="cut_off")
     if not has_text:

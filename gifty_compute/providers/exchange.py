@@ -40,7 +40,9 @@ class Exchange:
         headers: Mapping[str, str],
         judge: Callable[[HttpResponse], ProviderError],
     ) -> Generator[bytes, None, None]:
-        """The data of each server-sent event, as it arrives; closing the iterator ends the exchange.
+        """The data of each server-sent event, as it arrives; empty data while none does.
+
+        Closing the iterator ends the exchange.
 
         Raises what `judge` makes of an answer other than 200, and ProviderError where the bytes stop coming.
         """
@@ -88,14 +90,16 @@ def _request(ask: Ask, path: str, body: Any, headers: Mapping[str, str], method:
     )
 
 
-def _data(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The data of each event (WHATWG HTML, "server-sent events"); comments and other fields are left out.
+def _data(lines: Iterable[bytes | None]) -> Iterator[bytes]:
+    """The data of each event (WHATWG HTML, "server-sent events"), empty for a comment and for silence.
 
     The last event counts also without the empty line after it.
     """
     data: list[bytes] = []
     for line in chain(lines, [b""]):
-        if line.startswith(b"data:"):
+        if line is None or line.startswith(b":"):
+            yield b""
+        elif line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
         elif not line:
             if any(data):
@@ -103,14 +107,18 @@ def _data(lines: Iterable[bytes]) -> Iterator[bytes]:
             data = []
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines without their ends, which are CRLF, LF or CR, in one chunk or split over two.
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
+    """Lines without their ends, which are CRLF, LF or CR, in one chunk or split over two; None for an empty
+    chunk, which says that nothing has come for a while.
 
     What has no end yet is kept in pieces: a long line that drips in is not copied again with each drop.
     """
     pieces: list[bytes] = []
     after_cr = False
-    for chunk in filter(None, chunks):
+    for chunk in chunks:
+        if not chunk:
+            yield None
+            continue
         rest = chunk[1:] if after_cr and chunk.startswith(b"\n") else chunk
         after_cr = chunk.endswith(b"\r")
         *ended, rest = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")

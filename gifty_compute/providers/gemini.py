@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gifty_compute.errors import Failure, ProviderError
-from gifty_compute.providers.base import Ask, Delta, Reply, Usage
+from gifty_compute.providers.base import QUIET, Ask, Delta, Reply, Usage
 from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, whole
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import bad_answer, by_status, not_served
@@ -88,6 +88,9 @@ class GeminiProvider:
         )
         with closing(events):
             for data in events:
+                if not data:
+                    yield QUIET
+                    continue
                 chunk = event_object(data)
                 yield Delta(_text(chunk), _reason(chunk), _usage(chunk))
 

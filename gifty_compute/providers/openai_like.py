@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from gifty_compute.errors import ProviderError
-from gifty_compute.providers.base import Ask, Delta, Reply, Usage
+from gifty_compute.providers.base import QUIET, Ask, Delta, Reply, Usage
 from gifty_compute.providers.chat import (
     chat_piece,
     chat_reply,
@@ -85,7 +85,7 @@ class OpenaiLikeProvider:
             for data in events:
                 if data == b"[DONE]":
                     return
-                yield chat_piece(event_object(data), dialect)
+                yield chat_piece(event_object(data), dialect) if data else QUIET
 
     def _post(self, ask: Ask, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self._exchange.send(ask, path, body, headers=_headers(ask))

@@ -47,7 +47,10 @@ class HttpStream(Protocol):
         ...
 
     def __iter__(self) -> Iterator[bytes]:
-        """The body in pieces as they arrive. Raises TransportError, `timeout` at the deadline."""
+        """The body in pieces as they arrive. Raises TransportError, `timeout` at the deadline.
+
+        While nothing arrives an empty piece may come about once a second, so that the reader can look around.
+        """
         ...
 
     def __enter__(self) -> Self: ...

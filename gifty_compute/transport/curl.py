@@ -29,6 +29,8 @@ _FAILED_TO_CONNECT = frozenset(
 _IDLE_SECONDS = 50
 # While libcurl waits for nothing that can be selected, as for a name, it is asked again after this.
 _POLL_SECONDS = 0.005
+# While a stream is silent its reader gets an empty piece this often.
+_LOOK_AROUND_SECONDS = 1.0
 
 
 class CurlTransport:
@@ -146,6 +148,8 @@ class CurlStream:
                 yield piece
             elif self._active:
                 self._step()
+                if self._active and not pieces:
+                    yield b""
             else:
                 # What came before a break is handed out first.
                 self._refuse_failure()
@@ -166,7 +170,7 @@ class CurlStream:
         left = self._exchange.deadline.remaining
         if left <= 0:
             raise self._exchange.error(self._handle, pycurl.E_OPERATION_TIMEDOUT)
-        if self._multi.select(min(left, 1.0)) < 0:
+        if self._multi.select(min(left, _LOOK_AROUND_SECONDS)) < 0:
             self._pause.wait(min(left, _POLL_SECONDS))
         self._drive()
 
@@ -234,8 +238,7 @@ class _Exchange:
     def error(self, handle: Any, number: int) -> TransportError:
         """What libcurl's error means. Its own words name addresses and stay here."""
         host = self.request.url.split("/", 3)[2]
-        # Before the first byte of the request is sent there is no time of it.
-        sent = handle.getinfo(pycurl.PRETRANSFER_TIME) > 0
+        sent = handle.getinfo(pycurl.REQUEST_SIZE) > 0
         if self._size > self.request.max_bytes:
             message = f"{host} answered more than {self.request.max_bytes} bytes"
             return TransportError(message, code="response_too_large")

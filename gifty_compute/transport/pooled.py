@@ -17,10 +17,8 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
-    ConnectTimeoutError,
     DecodeError,
     HTTPError,
-    NameResolutionError,
     NewConnectionError,
     SSLError,
     TimeoutError,
@@ -33,7 +31,6 @@ from gifty_compute.transport.base import HttpRequest, HttpResponse
 __all__ = ["PooledTransport"]
 
 _CHUNK = 65_536
-_BEFORE_SENDING = (NewConnectionError, NameResolutionError, ConnectTimeoutError)
 
 
 class PooledTransport:
@@ -74,7 +71,8 @@ class PooledTransport:
                 headers={"accept-encoding": "gzip, deflate", **request.headers},
                 preload_content=False,
                 redirect=False,
-                timeout=urllib3.Timeout(connect=left, read=left),
+                # Of reading the watchdog alone: the deadline may be moved while the body arrives.
+                timeout=urllib3.Timeout(connect=left, read=None),
             )
         except (HTTPError, OSError) as error:
             self._watchdog.end(watch)
@@ -96,7 +94,7 @@ class PooledStream:
     ) -> None:
         self._response, self._request, self._watch, self._watchdog = response, request, watch, watchdog
         self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.headers = {name.lower(): value.strip() for name, value in response.headers.items()}
 
     def __iter__(self) -> Iterator[bytes]:
         size = 0
@@ -184,13 +182,16 @@ class _Watchdog:
                 if not self._queue:
                     self._changed.wait()
                     continue
-                watch = self._queue[0][2]
+                at, number, watch = self._queue[0]
                 left = 0.0 if watch.ended else watch.deadline.remaining
-                if left > 0:
+                if left > 0 and at >= watch.deadline.at:
                     self._changed.wait(left)
-                    continue
-                heapq.heappop(self._queue)
-                self._look(watch)
+                elif left > 0:
+                    # It was moved, and others may be due before it now.
+                    heapq.heapreplace(self._queue, (watch.deadline.at, number, watch))
+                else:
+                    heapq.heappop(self._queue)
+                    self._look(watch)
 
     def _look(self, watch: _Watch) -> None:
         if watch.ended:
@@ -224,8 +225,13 @@ class _Watched:
 
 
 def _show(found: socket.socket) -> None:
-    if _current.watch is not None:
-        _current.watch.socket = found
+    watch = _current.watch
+    if watch is None:
+        return
+    watch.socket = found
+    if watch.is_over:
+        # The watchdog came by before there was a socket to end.
+        raise OSError("the deadline has passed")
 
 
 class _Connection(_Watched, HTTPConnection):
@@ -246,13 +252,15 @@ class _TlsPool(HTTPSConnectionPool):
 
 def _translated(error: BaseException, request: HttpRequest, watch: _Watch) -> TransportError:
     host = _host(request)
+    if isinstance(error, NewConnectionError) and not watch.is_over:
+        return TransportError(f"{host} cannot be reached", code="connect_failed", sent=False)
     if watch.is_over or isinstance(error, TimeoutError):
         return TransportError(f"{host} did not answer in time", code="timeout", sent=watch.was_sent)
     if isinstance(error, SSLError) or isinstance(error.__cause__, ssl.SSLCertVerificationError):
         certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
         if certificate:
             return TransportError(f"{host} has no valid certificate", code="bad_certificate", sent=False)
-    if isinstance(error, _BEFORE_SENDING) or not watch.was_sent:
+    if not watch.was_sent:
         return TransportError(f"{host} cannot be reached", code="connect_failed", sent=False)
     if isinstance(error, DecodeError):
         return TransportError(f"{host} answered what cannot be decoded", code="connection_lost")

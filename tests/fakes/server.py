@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from gifty_compute.logic import defaults
 from tests.fakes.fault import BYTES, ROWS, STATUSES, STREAMS, Fault
 from tests.fakes.vendors import VENDORS, Refused, Vendor
 
@@ -59,6 +60,15 @@ class FakeProviders:
     def base_url(self, provider: str) -> str:
         """Without a slash at its end."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/{provider}"
+
+    def environ(self, *providers: str) -> dict[str, str]:
+        """Good keys and the addresses here of these providers, of all if none is named."""
+        found: dict[str, str] = {}
+        for name, section in defaults.PROVIDERS.items():
+            if section.key_variable and section.base_variable and (not providers or name in providers):
+                found[section.key_variable] = "good-key"
+                found[section.base_variable] = self.base_url(name)
+        return found
 
     def fault(self, provider: str, fault: Fault, *, times: int = 1_000_000) -> None:
         """From now on the provider fails so, that many times."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,6 +17,7 @@ from gifty_compute.embedded.valkey import Valkey
 from gifty_compute.queue.broker import broker_url
 from gifty_compute.settings import Settings
 from tests.conftest import LOCAL_LOGIC
+from tests.fakes.server import FakeProviders
 
 API = {"Authorization": "Bearer api-token"}
 WORKER = {"X-Internal-Token": "internal-token"}
@@ -39,6 +41,33 @@ def core(settings: Settings) -> Iterator[Core]:
     built = build(settings, celery, rng=Random(3))
     yield built
     built.close()
+    celery.close()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProviders]:
+    """All providers, healthy until told otherwise."""
+    with FakeProviders() as server:
+        yield server
+
+
+@pytest.fixture
+def core_with(settings: Settings, fake: FakeProviders, tmp_path: Path) -> Iterator[Callable[..., Core]]:
+    """Makes a core by this text of logic.yaml, with the fakes of these providers, or of all, behind it."""
+    url = settings.redis_url.get_secret_value()
+    celery = Celery("test", broker=broker_url(url), set_as_current=False)
+    made: list[Core] = []
+
+    def make(logic: str = "", *providers: str, **more: Any) -> Core:
+        file = tmp_path / "logic.yaml"
+        file.write_text(logic, encoding="utf-8")
+        mine = settings.model_copy(update={"logic_config_path": file, **more})
+        made.append(build(mine, celery, environ=fake.environ(*providers), rng=Random(3)))
+        return made[-1]
+
+    yield make
+    for core in made:
+        core.close()
     celery.close()
 
 

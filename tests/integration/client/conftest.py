@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from random import Random
+from collections.abc import Callable, Iterator
 
 import pytest
-from celery import Celery
 from werkzeug.serving import make_server
 
 from api import create_app
 from gifty_compute.client.sync import Client
-from gifty_compute.core import Core, build
-from gifty_compute.queue.broker import broker_url
-from gifty_compute.settings import Settings
-from tests.fakes.server import FakeProviders
-from tests.integration.providers.conftest import environ_of
+from gifty_compute.core import Core
 
 LOGIC = """
 llm:
@@ -30,20 +23,8 @@ classify: {internal_categories: [{id: 7, name: Рыбалка}]}
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProviders]:
-    with FakeProviders() as server:
-        yield server
-
-
-@pytest.fixture
-def core(settings: Settings, fake: FakeProviders, tmp_path: Path) -> Iterator[Core]:
-    (tmp_path / "logic.yaml").write_text(LOGIC, encoding="utf-8")
-    mine = settings.model_copy(update={"logic_config_path": tmp_path / "logic.yaml"})
-    celery = Celery("test", broker=broker_url(settings.redis_url.get_secret_value()), set_as_current=False)
-    built = build(mine, celery, environ=environ_of(fake), rng=Random(3))
-    yield built
-    built.close()
-    celery.close()
+def core(core_with: Callable[..., Core]) -> Core:
+    return core_with(LOGIC)
 
 
 @pytest.fixture

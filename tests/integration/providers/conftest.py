@@ -11,7 +11,6 @@ import pytest
 from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.high import HighRoad, build_high_road
-from gifty_compute.logic import defaults
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import parse_logic
 from gifty_compute.routing.call import Call
@@ -39,27 +38,11 @@ def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProviders]:
-    with FakeProviders() as server:
-        yield server
-
-
-def environ_of(fake: FakeProviders, *providers: str) -> dict[str, str]:
-    """Good keys and the fake's addresses of these providers, of all if none is named."""
-    found: dict[str, str] = {}
-    for name, section in defaults.PROVIDERS.items():
-        if section.key_variable and section.base_variable and (not providers or name in providers):
-            found[section.key_variable] = "good-key"
-            found[section.base_variable] = fake.base_url(name)
-    return found
-
-
-@pytest.fixture
 def road(fake: FakeProviders, transport: Transport) -> Iterator[Callable[..., HighRoad]]:
     made: list[HighRoad] = []
 
     def build(*providers: str) -> HighRoad:
-        environ = environ_of(fake, *providers)
+        environ = fake.environ(*providers)
         made.append(build_high_road(environ, NO_REDIS, EngineShelf(), CLOCK, Random(1), transport=transport))
         return made[-1]
 

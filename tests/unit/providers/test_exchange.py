@@ -95,14 +95,24 @@ def test_events_are_the_same_in_pieces_of_any_size(size: int, end: bytes) -> Non
     stream = STREAM.replace(b"\r\n", end)
     pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
 
-    assert list(read(*pieces)) == EVENTS
+    assert [*filter(None, read(*pieces))] == EVENTS
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_events_are_the_same_wherever_the_stream_is_cut(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
 
-    assert list(read(*(STREAM[a:b] for a, b in itertools.pairwise(edges)))) == EVENTS
+    assert [*filter(None, read(*(STREAM[a:b] for a, b in itertools.pairwise(edges))))] == EVENTS
+
+
+def test_silence_and_comments_are_passed_on_as_empty_data() -> None:
+    assert list(read(b"data: x\n", b"", b"\n: still here\n\nda", b"", b"ta: y\n\n")) == [
+        b"",
+        b"x",
+        b"",
+        b"",
+        b"y",
+    ]
 
 
 @pytest.mark.parametrize("rest", [b"data: last", b"data: last\n", b"data: last\r"])
