@@ -106,7 +106,7 @@ class StreamingProvider(Provider, Protocol):
     def stream(self, ask: Ask) -> Iterator[Delta]:
         """The answer's pieces. Closing the iterator ends the exchange with the provider.
 
-        Raises ProviderError at the first `next` as well as later; the last Delta has a finish_reason. QUIET may
-        come at any time.
+        Raises ProviderError at the first `next` as well as later; the last Delta has a finish_reason.
+        QUIET may come at any time.
         """
         ...

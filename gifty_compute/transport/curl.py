@@ -148,7 +148,7 @@ class CurlStream:
                 yield piece
             elif self._active:
                 self._step()
-                if self._active and not pieces:
+                if not pieces:
                     yield b""
             else:
                 # What came before a break is handed out first.
