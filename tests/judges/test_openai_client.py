@@ -6,8 +6,11 @@ import numpy as np
 import openai
 import pytest
 from openai import OpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
-from tests.e2e.service import service
+from tests.e2e.service import LOGIC, service
+from tests.fakes.fault import Fault
+from tests.fakes.server import FakeProviders
 
 
 def test_the_official_client_gets_embeddings(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -31,3 +34,43 @@ def test_the_official_client_gets_embeddings(tmp_path_factory: pytest.TempPathFa
     np.testing.assert_allclose(floats.data[0].embedding, vectors[0], atol=1e-3)
     assert refused.value.code == "unknown_model"
     assert refused.value.param == "model"
+
+
+def test_the_official_client_streams_a_chat(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Through the facade as it is deployed, and away from it before the end."""
+    logic = LOGIC.replace("llm: {", "llm: {default_provider: anthropic, fallbacks: [groq], ")
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Что подарить?"}]
+    with (
+        FakeProviders() as fake,
+        service(
+            tmp_path_factory.mktemp("up"),
+            "--poll-workers",
+            "0",
+            "--celery-workers",
+            "0",
+            logic=logic,
+            env=fake.environ("anthropic", "groq"),
+        ) as up,
+        OpenAI(base_url=up.run["api_url"] + "/v1", api_key=up.run["api_token"], max_retries=0) as client,
+    ):
+        whole = client.chat.completions.create(model="fast", messages=messages)
+        chunks = list(
+            client.chat.completions.create(
+                model="fast", messages=messages, stream=True, stream_options={"include_usage": True}
+            )
+        )
+        fake.fault("anthropic", Fault.HUNG_STREAM)
+        left = client.chat.completions.create(model="fast", messages=messages, stream=True)
+        began = next(iter(left))
+        left.close()
+        # Long before the deadline of 60 s: the facade has noticed, and has hung up on the provider.
+        assert fake.left.wait(20)
+
+    assert whole.choices[0].message.content == "Подарите удочку."
+    deltas = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(deltas) == "Подарите удочку."
+    assert sum(map(bool, deltas)) >= 2
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 5
+    assert began.choices[0].delta.role == "assistant"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +51,23 @@ def test_the_signatures_are_those_of_the_backend() -> None:
         name: p.default for name, p in inspect.signature(compat.LLMClient.generate_text).parameters.items()
     }
     assert (defaults["max_tokens"], defaults["temperature"], defaults["json_mode"]) == (1000, 0.7, False)
+
+
+@pytest.mark.parametrize("name", ["migration.md", "migration.ru.md"])
+def test_the_import_lines_of_the_document_are_good(name: str) -> None:
+    text = (Path(__file__).parents[3] / "docs" / name).read_text(encoding="utf-8")
+    lines = re.findall(r"`(from gifty_compute\.compat import [\w, ]+)`", text)
+
+    found: dict[str, Any] = {}
+    for line in lines:
+        exec(line, found)
+    assert {
+        "get_intelligence_client",
+        "IntelligenceAPIClient",
+        "Message",
+        "LLMResponse",
+        "LLMFactory",
+    } <= set(found)
 
 
 def test_online_embeddings_and_reranking() -> None:

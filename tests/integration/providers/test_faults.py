@@ -183,22 +183,26 @@ def refuse_wrong_vectors(found: Any, model: str) -> None:
     assert np.allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("rotated", "healthy"),
+    [("runpod", "openrouter"), ("intelligence_api", "openrouter"), ("openrouter", "runpod")],
+)
 def test_a_space_with_a_reference_takes_no_vector_of_a_rotated_one(
-    fake: FakeProviders, road: Callable[..., HighRoad], tmp_path: Any
+    fake: FakeProviders, road: Callable[..., HighRoad], tmp_path: Any, rotated: str, healthy: str
 ) -> None:
     from gifty_compute.logic.reference import CANARY_TEXTS, Reference, write_reference  # noqa: PLC0415
 
     known = np.array([vector("bge-m3", text) for text in CANARY_TEXTS]).astype("<f4")
     reference = Reference("bge-m3", CANARY_TEXTS, 1024, known.tobytes())
-    write_reference(tmp_path / "bge.json", reference, provider="openrouter", recorded_at="2026-01-01")
+    write_reference(tmp_path / "bge.json", reference, provider=healthy, recorded_at="2026-01-01")
     logic = parse_logic("spaces: {bge-m3: {reference: bge.json}}", folder=tmp_path)
-    fake.fault("runpod", Fault.ROTATED)
-    high = road("runpod", "openrouter")
+    fake.fault(rotated, Fault.ROTATED)
+    high = road(rotated, healthy)
 
     high.canaries.look(logic, high.router)
     answers = [high.router.run(call_of(logic, "embedding")) for _ in range(5)]
 
-    assert {answer.provider for answer in answers} == {"openrouter"}
+    assert {answer.provider for answer in answers} == {healthy}
     assert sorted(high.canaries.standings().values()) == ["drifted", "proven"]
     refuse_wrong_vectors(answers[0].result["embeddings"], "bge-m3")
 
