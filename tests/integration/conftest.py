@@ -61,7 +61,7 @@ def core_with(settings: Settings, fake: FakeProviders, tmp_path: Path) -> Iterat
     def make(logic: str = "", *providers: str, **more: Any) -> Core:
         file = tmp_path / "logic.yaml"
         file.write_text(logic, encoding="utf-8")
-        mine = settings.model_copy(update={"logic_config_path": file, **more})
+        mine = Settings(**{**dict(settings), "logic_config_path": file, **more})
         made.append(build(mine, celery, environ=fake.environ(*providers), rng=Random(3)))
         return made[-1]
 
