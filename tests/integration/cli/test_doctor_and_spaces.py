@@ -1,0 +1,108 @@
+"""The operator's two commands at the providers, as a person runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.fakes.fault import Fault
+from tests.fakes.server import FakeProviders
+
+# The fake of a language model cannot classify and score.
+LOGIC = """
+llm: {default_provider: groq, embedding_provider: openrouter}
+classify: {providers: [intelligence_api]}
+score: {providers: [intelligence_api]}
+"""
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProviders]:
+    with FakeProviders() as server:
+        yield server
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """`gifty-compute …` with these variables beside a logic.yaml."""
+    file = tmp_path / "logic.yaml"
+    file.write_text(LOGIC)
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+
+    def run(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "gifty_compute.commands", *arguments],
+            cwd=ROOT,
+            env={**keep, "LOGIC_CONFIG_PATH": str(file), "COLUMNS": "200", **env},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
+    return run
+
+
+def test_the_doctor_asks_every_provider_that_has_a_key_and_shows_a_table(
+    run: Run, fake: FakeProviders
+) -> None:
+    ended = run("doctor", "--live", env=fake.environ("openrouter", "groq"))
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    asked = [line for line in ended.stdout.splitlines() if " ok " in line]
+    assert [("groq" in row, "openrouter" in row) for row in asked] == [(False, True), (True, False)]
+    assert "intelligence_api: not asked, INTELLIGENCE_API_TOKEN is not set" in ended.stdout
+    assert "good-key" not in ended.stdout + ended.stderr
+    assert fake.calls("groq")
+    assert fake.calls("openrouter")
+
+
+def test_the_doctor_exits_1_and_says_why_when_a_provider_fails(run: Run, fake: FakeProviders) -> None:
+    fake.fault("groq", Fault.BAD_KEY)
+
+    ended = run("doctor", "--live", env=fake.environ("openrouter", "groq"))
+
+    assert ended.returncode == 1
+    [row] = [line for line in ended.stdout.splitlines() if "groq" in line and "llm" in line]
+    assert " ok " not in row
+    assert "401" in row or "key" in row
+
+
+def test_without_keys_nothing_is_asked(run: Run) -> None:
+    ended = run("doctor", "--live", env={})
+
+    assert ended.returncode == 0
+    assert "groq: not asked, GROQ_API_KEY is not set" in ended.stdout
+
+
+def test_a_recorded_space_is_a_file_that_logic_yaml_can_name(
+    run: Run, fake: FakeProviders, tmp_path: Path
+) -> None:
+    env = fake.environ("openrouter", "groq")
+
+    recorded = run("spaces", "record", "bge-m3", "--provider", "openrouter", env=env)
+    (tmp_path / "logic.yaml").write_text(LOGIC + "spaces: {bge-m3: {reference: spaces/bge-m3.json}}\n")
+    checked = run("doctor", env=env)
+
+    assert recorded.returncode == 0, recorded.stderr
+    assert "vectors of 1024 numbers" in recorded.stdout
+    assert (tmp_path / "spaces" / "bge-m3.json").exists()
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_space_is_not_recorded_from_who_cannot_answer(
+    run: Run, fake: FakeProviders, tmp_path: Path
+) -> None:
+    fake.fault("openrouter", Fault.ZERO)
+
+    ended = run("spaces", "record", "bge-m3", "--provider", "openrouter", env=fake.environ("openrouter"))
+
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("Error: a vector is zero\n")
+    assert not (tmp_path / "spaces").exists()
