@@ -100,7 +100,8 @@ def _chat(body: Body, **more: Any) -> Any:
 
 
 def _together(path: str, body: Body) -> Any:
-    match path:
+    # The prefix is part of our base URL, and not of its own client's.
+    match path.removeprefix("/v1"):
         case "/embeddings":
             _need(body, {"model", "input"}, set())
             return {"object": "list", "model": body["model"], "data": _openai_rows(body)}
@@ -144,7 +145,8 @@ def _openrouter(path: str, body: Body) -> Any:
 
 
 def _groq(path: str, body: Body) -> Any:
-    if path != "/chat/completions":
+    # The prefix is part of our base URL, and not of its own client's.
+    if path.removeprefix("/openai/v1") != "/chat/completions":
         raise Refused(404, path)
     return _chat(body, x_groq={"id": "req_1"})
 
