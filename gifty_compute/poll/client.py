@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -14,7 +13,8 @@ import requests
 from pydantic import BaseModel, Field, ValidationError
 from requests.auth import AuthBase
 
-from gifty_compute.errors import InvalidConfig, InvalidResult, Unavailable
+from gifty_compute.door import checked_token, checked_url
+from gifty_compute.errors import InvalidResult, Unavailable
 from gifty_compute.poll.refusals import refusal, unreachable
 from gifty_compute.wire import vectors
 from gifty_compute.wire.task import (
@@ -68,8 +68,8 @@ class PollClient:
         new_session: Callable[[], requests.Session] = requests.Session,
     ) -> None:
         """Raises InvalidConfig for an address that is not http(s), or a token that fits no header."""
-        self._base = _checked_url(base_url)
-        self._auth = _Bearer(_checked_token(token))
+        self._base = checked_url(base_url)
+        self._auth = _Bearer(checked_token(token))
         self._timeout = timeout
         self._new_session = new_session
         self._own = threading.local()
@@ -221,24 +221,3 @@ def _understood(call: str, answer: type[_Answer], content: bytes) -> _Answer:
         where = ".".join(str(part) for part in first["loc"]) or "body"
         message = f"{call} was answered 200, but not as the contract says: {where}: {first['msg']}"
         raise Unavailable(message, retry_after=0.0) from error
-
-
-def _checked_url(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url.strip())
-        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
-        named = False
-    if not named:
-        raise InvalidConfig(f"{base_url!r} is not an address like https://compute.example.org")
-    if "@" in parts.netloc:
-        raise InvalidConfig("the address must not hold a user or password; the token alone is the credential")
-    if parts.query or parts.fragment:
-        raise InvalidConfig(f"{base_url!r} must end with its path, without ? or #")
-    return base_url.strip().rstrip("/")
-
-
-def _checked_token(token: str) -> str:
-    if not token or not all("!" <= character <= "~" for character in token):
-        raise InvalidConfig("the token must be printable ASCII without spaces (a stray line end, perhaps?)")
-    return token

@@ -7,11 +7,11 @@ since proxies, restarts and rotated tokens pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 
 import requests
 from pydantic import BaseModel, ValidationError
 
+from gifty_compute.door import innermost, printable, retry_after
 from gifty_compute.errors import (
     Conflict,
     GiftyComputeError,
@@ -27,11 +27,10 @@ from gifty_compute.errors import (
     UnsupportedMedia,
 )
 
-__all__ = ["TokenRefused", "refusal", "retry_after", "unreachable"]
+__all__ = ["TokenRefused", "refusal", "unreachable"]
 
 # A mistaken date must not put a worker to sleep for a year.
 _LONGEST_WAIT = 300.0
-_LONGEST_TEXT = 500
 
 
 class TokenRefused(Unauthorized):
@@ -77,39 +76,15 @@ def refusal(call: str, status: int, headers: Mapping[str, str], content: bytes) 
     told = _told(content)
     text = f"{call} was answered {status}: {_said(status, headers, told)}"
     make = _BY_CODE.get((status, told.code or "")) or _BY_STATUS.get(status)
-    return make(text, told) if make else Unavailable(text, retry_after=retry_after(headers))
+    if make is not None:
+        return make(text, told)
+    return Unavailable(text, retry_after=min(retry_after(headers) or 0.0, _LONGEST_WAIT))
 
 
 def unreachable(base_url: str, error: requests.RequestException) -> Unavailable:
     """The error for a call without an answer; names the innermost cause, as `Connection refused`."""
-    cause: BaseException = error
-    while (deeper := cause.__cause__ or cause.__context__) is not None:
-        cause = deeper
-    reason = _printable(str(cause)) or type(cause).__name__
     # Nobody said when to come back: the caller's backoff decides.
-    return Unavailable(f"{base_url} gave no answer: {reason}", retry_after=0.0)
-
-
-def retry_after(headers: Mapping[str, str]) -> float:
-    """The seconds that an answer asks to wait, at most 300; 0 when it does not say.
-
-    A date is taken relative to the answer's own Date: the clock of a notebook may be anything.
-
-    >>> retry_after({"Retry-After": "7"})
-    7.0
-    >>> retry_after({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"})
-    30.0
-    >>> retry_after({"Retry-After": "soon"})
-    0.0
-    """
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), _LONGEST_WAIT)
-    try:
-        then, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
-    except ValueError:
-        return 0.0
-    return min(max(0.0, then.timestamp() - now.timestamp()), _LONGEST_WAIT)
+    return Unavailable(f"{base_url} gave no answer: {innermost(error)}", retry_after=0.0)
 
 
 def _told(content: bytes) -> _Told:
@@ -122,16 +97,7 @@ def _told(content: bytes) -> _Told:
 
 def _said(status: int, headers: Mapping[str, str], told: _Told) -> str:
     if 300 <= status < 400:
-        target = _printable(headers.get("Location", "nowhere"))
+        target = printable(headers.get("Location", "nowhere"))
         return f"a redirect to {target}, which is not followed; give the worker the address that answers"
-    said = _printable(told.message or "") or "not the contract's error; is this the facade's address?"
-    return f"{said} (request {_printable(told.request_id)[:100]})" if told.request_id else said
-
-
-def _printable(text: str) -> str:
-    """One line that a log or a terminal shows as it is.
-
-    >>> _printable("a\\n\\x1b[31mb")
-    'a  [31mb'
-    """
-    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_TEXT]).strip()
+    said = printable(told.message or "") or "not the contract's error; is this the facade's address?"
+    return f"{said} (request {printable(told.request_id)[:100]})" if told.request_id else said

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from gifty_compute import errors
-from gifty_compute.poll.refusals import TokenRefused, refusal, retry_after, unreachable
+from gifty_compute.poll.refusals import TokenRefused, refusal, unreachable
 
 CALL = "POST /internal/workers/tasks/7/result"
 
@@ -103,10 +103,13 @@ def test_a_redirect_says_where_the_address_should_point() -> None:
         ({"Retry-After": "Wed, 99 Foo 2026 07:28:30 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0.0),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_as_a_date_beside_the_answers_own(
+def test_retry_after_is_read_as_seconds_or_as_a_date_and_has_a_limit(
     headers: dict[str, str], seconds: float
 ) -> None:
-    assert retry_after(headers) == seconds
+    error = refusal(CALL, 503, headers, b"")
+
+    assert isinstance(error, errors.Unavailable)
+    assert error.retry_after == seconds
 
 
 def test_the_server_s_wish_to_wait_reaches_the_error() -> None:
