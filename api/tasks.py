@@ -67,6 +67,22 @@ def get_task(task_id: str, query: WaitQuery) -> Response:
     return json_answer(task_json(found))
 
 
+@blueprint.post("/v1/tasks/<task_id>/cancel")
+@operation(scope="api", answers={200: Task}, errors=(401, 404, 409, 503))
+def cancel_task(task_id: str) -> Response:
+    """Ends a task that has not ended; whoever works on it learns it from the next heartbeat."""
+    return json_answer(task_json(core().store.cancel(find_task_id(task_id))))
+
+
+@blueprint.post("/v1/tasks/<task_id>/retry")
+@operation(scope="api", answers={200: Task}, errors=(401, 404, 409, 503))
+def retry_task(task_id: str) -> Response:
+    """Begins a new generation of a task that failed or was cancelled."""
+    task = core().store.retry(find_task_id(task_id))
+    core().announcer.announce(task)
+    return json_answer(task_json(task))
+
+
 @blueprint.get("/v1/tasks")
 @operation(scope="api", query=ListQuery, answers={200: TaskList}, errors=(401, 422, 503))
 def list_tasks(query: ListQuery) -> Response:

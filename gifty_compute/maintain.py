@@ -16,7 +16,7 @@ from gifty_compute.errors import InvalidRequest, StoreUnavailable
 from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.sql import QUERIES
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.store import SILENCE_SECONDS, TaskStore
 
 __all__ = ["Maintainer", "Report"]
 
@@ -31,6 +31,8 @@ _COUNT_UP_TO = 320
 class Report:
     """What one pass did, in counts."""
 
+    spared: int = 0
+    """Leases that got one more term after a silence of ours."""
     rescued: int = 0
     failed: int = 0
     promoted: int = 0
@@ -81,7 +83,9 @@ class Maintainer:
                     log.info("maintain: %s", report)
 
     def _steps(self, connection: Connection) -> Report:
-        swept = self._db.rows_on(connection, "sweep", limit=_ROWS_A_STEP)
+        silence = {"silence_seconds": SILENCE_SECONDS}
+        spared = self._db.rows_on(connection, "mercy", **silence)
+        swept = self._db.rows_on(connection, "sweep", limit=_ROWS_A_STEP, **silence)
         promoted = self._db.rows_on(connection, "promote", limit=_ROWS_A_STEP)
         placed, refused = self._place(connection)
         backlog = {
@@ -90,6 +94,7 @@ class Maintainer:
         }
         failed = sum(row["status"] == "failed" for row in swept)
         return Report(
+            spared=len(spared),
             rescued=len(swept) - failed,
             failed=failed,
             promoted=len(promoted),

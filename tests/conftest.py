@@ -22,6 +22,13 @@ ROOT = Path(__file__).parent.parent
 LOCAL_LOGIC = ROOT / "configs" / "logic.local.yaml"
 
 _numbers = itertools.count(1)
+_TABLES = (
+    "compute_tasks",
+    "compute_batches",
+    "compute_worker_tokens",
+    "compute_claims",
+    "compute_maintenance",
+)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +79,7 @@ def database_url(migrated_url: str) -> str:
     connection = psycopg2.connect(migrated_url)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE compute_tasks CASCADE")
+        cursor.execute(f"TRUNCATE {', '.join(_TABLES)} CASCADE")
     connection.close()
     return migrated_url
 

@@ -163,6 +163,7 @@ class LeasesSection(Section):
 
     seconds: float = Field(default=90, gt=0, le=900)
     bare_seconds: float = Field(default=1800, gt=0, le=86_400)
+    most_held: int = Field(default=1000, ge=1, description="Leases that one worker may hold at once.")
 
 
 class BreakerSection(Section):

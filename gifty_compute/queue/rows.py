@@ -11,7 +11,7 @@ import orjson
 
 from gifty_compute.wire.task import Task
 
-__all__ = ["result_columns", "task_of"]
+__all__ = ["ended_task", "result_columns", "task_of"]
 
 _FIELDS = tuple(Task.model_fields)
 _IDS = ("id", "batch_id")
@@ -19,19 +19,28 @@ _IDS = ("id", "batch_id")
 
 def task_of(row: dict[str, Any]) -> Task:
     """The row as a Task; vectors that lie beside it become `result.embeddings`, an array [rows, dim]."""
-    values = {name: row[name] for name in _FIELDS}
+    values = {name: _read(row[name]) for name in _FIELDS}
     for name in _IDS:
         if isinstance(values[name], str):
             values[name] = UUID(values[name])
-    for name, value in values.items():
-        # An adopted table may have timestamps without a zone; our connections write UTC there.
-        if isinstance(value, datetime) and value.tzinfo is None:
-            values[name] = value.replace(tzinfo=UTC)
     if row.get("dtype") is not None:
         vectors = np.frombuffer(row["data"], dtype=np.dtype(row["dtype"]).newbyteorder("<"))
         embeddings = vectors.reshape(row["rows"], row["dim"])
         values["result"] = {**(values["result"] or {}), "embeddings": embeddings}
     return Task.model_construct(**values)
+
+
+def ended_task(task: Task, row: dict[str, Any], result: dict[str, Any]) -> Task:
+    """The task with what `complete` changed in its row."""
+    changed = {name: _read(value) for name, value in row.items() if name != "id"}
+    return task.model_copy(update={**changed, "result": result})
+
+
+def _read(value: Any) -> Any:
+    # An adopted table may have timestamps without a zone; our connections write UTC there.
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    return value
 
 
 def result_columns(result: dict[str, Any]) -> dict[str, Any]:

@@ -9,17 +9,25 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
-import numpy as np
 import orjson
 
 from gifty_compute.backoff import Backoff
-from gifty_compute.errors import IdempotencyConflict, InvalidRequest, LeaseLost, NotFound, TaskFinished
+from gifty_compute.errors import (
+    Conflict,
+    GiftyComputeError,
+    IdempotencyConflict,
+    InvalidRequest,
+    LeaseLost,
+    NotFound,
+    TaskFinished,
+)
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
-from gifty_compute.queue.rows import result_columns, task_of
-from gifty_compute.wire import vectors
+from gifty_compute.queue.outcome import Checked, checked, completion, same_outcome
+from gifty_compute.queue.rows import ended_task, task_of
 from gifty_compute.wire.body import parse
 from gifty_compute.wire.kinds import KINDS
+from gifty_compute.wire.size import estimated_tokens
 from gifty_compute.wire.task import (
     ENDS,
     MAX_METADATA_BYTES,
@@ -32,9 +40,14 @@ from gifty_compute.wire.task import (
     Want,
 )
 
-__all__ = ["RETRY_BACKOFF", "Origin", "TaskStore"]
+__all__ = ["RETRY_BACKOFF", "SILENCE_SECONDS", "Origin", "TaskStore"]
 
 RETRY_BACKOFF = Backoff(base=2.0, cap=600.0)
+# Three passes of the slowest maintain. Nobody's lease is held against him for a longer silence of ours.
+SILENCE_SECONDS = 30.0
+_SWEPT_BY_A_CLAIM = 100
+# About 6 MB of Russian text: the answer to a claim stays readable, whatever its rows hold.
+_MOST_TOKENS_A_CLAIM = 1_000_000
 # About 20 MB of JSON; a hundred tasks of 2,048 vectors would be gigabytes.
 _MOST_NUMBERS_A_PAGE = 2_000_000
 
@@ -76,6 +89,7 @@ class TaskStore:
             lane=origin.client,
             max_attempts=request.max_attempts,
             metadata=metadata.decode() if metadata else None,
+            callback_url=request.callback_url,
             request_id=origin.request_id,
             idempotency_key=origin.idempotency_key,
             request_hash=digest,
@@ -90,13 +104,18 @@ class TaskStore:
         return task_of(first), False
 
     def placed(self, task_type: str, payload: dict[str, Any], *, where: str = "") -> dict[str, Any]:
-        """The columns payload, model and space of such a task. Raises InvalidRequest."""
+        """The columns payload, model, space and tokens of such a task. Raises InvalidRequest."""
         logic = self._logic()
         logic.require_type(task_type)
         parse(KINDS[task_type].payload, payload, where=where)
         full = logic.place(task_type, payload)
         space = logic.space_name(task_type, full["model"])
-        return {"payload": orjson.dumps(full).decode(), "model": full["model"], "space": space}
+        return {
+            "payload": orjson.dumps(full).decode(),
+            "model": full["model"],
+            "space": space,
+            "tokens": estimated_tokens(full),
+        }
 
     def get(self, task_id: UUID) -> Task:
         """The task as it is now. Raises NotFound."""
@@ -128,6 +147,29 @@ class TaskStore:
         """Which of these tasks have come to an end."""
         return {UUID(str(row["id"])) for row in self._db.rows("ended", ids=[str(i) for i in ids])}
 
+    def find(self, ids: list[UUID]) -> dict[UUID, Task]:
+        """Those of these tasks that are there, as they are now, without their vectors."""
+        found = self._db.rows("find", ids=[str(one) for one in ids])
+        return {task.id: task for task in map(task_of, found)}
+
+    def cancel(self, task_id: UUID) -> Task:
+        """Ends the task; who works on it learns it from the next heartbeat. Raises NotFound, TaskFinished."""
+        row = self._db.row("cancel", id=str(task_id))
+        if row is not None:
+            return task_of(row)
+        present = self.get(task_id)
+        if present.status == "cancelled":
+            return present
+        raise TaskFinished(f"task {task_id} is {present.status} already")
+
+    def retry(self, task_id: UUID) -> Task:
+        """Begins a new generation of a failed or cancelled task. Raises NotFound, and Conflict otherwise."""
+        row = self._db.row("retry", id=str(task_id))
+        if row is not None:
+            return task_of(row)
+        present = self.get(task_id)
+        raise Conflict(f"task {task_id} is {present.status}; only a failed or cancelled one can be retried")
+
     # -- workers: the five verbs -----------------------------------------------------------------------------
 
     def claim(self, holder: Holder, want: Want) -> Claimed:
@@ -135,65 +177,95 @@ class TaskStore:
         logic = self._logic()
         leases = logic.file.leases
         seconds = want.lease_seconds or (leases.bare_seconds if want.bare else leases.seconds)
-        if want.claim_id is not None:
-            before = self._db.rows("claimed_before", claim_id=str(want.claim_id), **_who(holder))
-            if before:
-                return Claimed(tasks=_in_order(before), lease_seconds=seconds)
-        lease = {
+        pairs = [] if want.ids else logic.offered(want.task_types, want.models)
+        asked = {
+            "task_types": [pair[0] for pair in pairs],
+            "models": [pair[1] for pair in pairs],
+            "spaces": list(want.spaces) or None,
+            "ids": [str(one) for one in want.ids],
+            "scope": list(want.task_types),
+            "dice": str(self._rng.random()),
             "limit": want.limit,
+            "max_tokens": want.max_tokens or _MOST_TOKENS_A_CLAIM,
+            "most_held": leases.most_held,
             "lease_seconds": seconds,
             "bare": want.bare,
             "session": holder.session,
             "claim_id": str(want.claim_id) if want.claim_id else None,
             **_who(holder),
         }
-        if want.ids:
-            rows = self._db.rows("claim_named", ids=[str(i) for i in want.ids], **lease)
-        else:
-            pairs = logic.offered(want.task_types, want.models)
-            types, models = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-            dice = str(self._rng.random())
-            rows = self._db.rows("claim", task_types=types, models=models, dice=dice, **lease)
+        rows = self._db.rows("claim", **asked)
+        if not rows and want.claim_id is not None:
+            rows = self._db.rows("claimed_before", claim_id=str(want.claim_id), **_who(holder))
+        if not rows and self._sweep():
+            rows = self._db.rows("claim", **asked)
         return Claimed(tasks=_in_order(rows), lease_seconds=seconds)
+
+    def _sweep(self) -> bool:
+        """Whether leases had run out that maintain has not come to yet."""
+        swept = self._db.rows("sweep", limit=_SWEPT_BY_A_CLAIM, silence_seconds=SILENCE_SECONDS)
+        return bool(swept)
 
     def extend(self, holder: Holder, held: list[Held]) -> Extension:
         """Renews each lease by its own length, unless the task is held by another credential or attempt."""
-        rows = self._db.rows("extend", credential=holder.credential, **_held(held))
+        progress = [one.progress for one in held]
+        rows = self._db.rows("extend", credential=holder.credential, progress=progress, **_held(held))
         gone = [row for row in rows if not row["ours"]]
         cancelled = tuple(UUID(str(row["id"])) for row in gone if row["status"] == "cancelled")
         lost = tuple(UUID(str(row["id"])) for row in gone if row["status"] != "cancelled")
         return Extension(lost=lost, cancelled=cancelled)
+
+    def miss(self, holder: Holder, held: list[Held]) -> list[UUID]:
+        """After `extend` of all that a session holds: what it does not know of goes back the second time."""
+        ids = [str(one.id) for one in held]
+        rows = self._db.rows("miss", session=holder.session, ids=ids, **_who(holder))
+        return [UUID(str(row["id"])) for row in rows if row["status"] == "pending"]
 
     def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
         """Stores the first valid result of any attempt that was handed out; `task.attempt` 0 is "unsaid".
 
         Raises InvalidResult and leaves the task as it is; TaskFinished for another outcome than stored.
         """
-        if task.status in ("failed", "cancelled"):
-            raise TaskFinished(f"task {task.id} is {task.status} already")
+        [ended] = self.complete_many(holder, [(task, result)])
+        if isinstance(ended, GiftyComputeError):
+            raise ended
+        return ended
+
+    def complete_many(
+        self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
+    ) -> list[Task | GiftyComputeError]:
+        """The same for several tasks in one statement: for each how it ended, or why it was refused.
+
+        The ids must differ: of two results for one task, each of them could be the first.
+        """
         logic = self._logic()
-        logic.require_type(task.task_type)
-        # An adopted task that was in work has no model yet; one that was submitted has all of this.
-        payload = logic.place(task.task_type, task.payload)
-        model = str(task.model or payload["model"])
-        checked = KINDS[task.task_type].check(payload, result, logic.expected(task.task_type, model))
-        row = self._db.row(
+        judged = [_judged(logic, task, result) for task, result in outcomes]
+        good = [one for one in judged if isinstance(one, Checked)]
+        rows = self._complete(holder, good) if good else {}
+        return [
+            one if not isinstance(one, Checked) else self._ended(one, rows.get(one.task.id)) for one in judged
+        ]
+
+    def _complete(self, holder: Holder, good: list[Checked]) -> dict[UUID, dict[str, Any]]:
+        rows = self._db.rows(
             "complete",
-            id=str(task.id),
-            attempt=task.attempt or None,
             worker_id=holder.worker_id or None,
-            model=model,
-            space=logic.space_name(task.task_type, model),
-            **result_columns(checked),
+            credential=holder.credential,
+            strict=holder.strict,
+            **completion(good),
         )
+        return {UUID(str(row["id"])): row for row in rows}
+
+    def _ended(self, outcome: Checked, row: dict[str, Any] | None) -> Task | GiftyComputeError:
+        task = outcome.task
         if row is not None:
-            return task_of(row).model_copy(update={"result": checked})
+            return ended_task(task, row, outcome.result)
         present = self.get(task.id)
-        if present.status == "completed" and _same_outcome(present.result or {}, checked):
+        if present.status == "completed" and same_outcome(present.result or {}, outcome.result):
             return present
         if present.status in ENDS:
-            raise TaskFinished(f"task {task.id} is {present.status} already, with another outcome")
-        raise LeaseLost(f"task {task.id}: attempt {task.attempt or 'without number'} was never handed out")
+            return TaskFinished(f"task {task.id} is {present.status} already, with another outcome")
+        return LeaseLost(f"task {task.id}: attempt {task.attempt or 'without number'} was never handed out")
 
     def fail(self, holder: Holder, task: Task, error: str, *, retryable: bool = True) -> Task:
         """Counts a failure of the present attempt: pending again after a backoff, or failed for good."""
@@ -202,6 +274,7 @@ class TaskStore:
             id=str(task.id),
             attempt=task.attempt or None,
             credential=holder.credential,
+            strict=holder.strict,
             error=error,
             retryable=retryable,
             backoff_base=RETRY_BACKOFF.base,
@@ -219,10 +292,17 @@ class TaskStore:
         named = f"attempt {task.attempt}" if task.attempt else "a failure without attempt"
         raise LeaseLost(f"task {task.id}: {named} does not hold it; the present attempt is {present.attempt}")
 
-    def release(self, holder: Holder, held: list[Held]) -> list[UUID]:
+    def release(self, holder: Holder, held: list[Held], reason: str = "released") -> list[UUID]:
         """Gives tasks back unharmed and says which; what is no longer this holder's is left alone."""
-        rows = self._db.rows("release", credential=holder.credential, **_held(held))
+        rows = self._db.rows("release", credential=holder.credential, ending=reason, **_held(held))
         return [UUID(str(row["id"])) for row in rows]
+
+
+def _judged(logic: Logic, task: Task, result: dict[str, Any]) -> Checked | GiftyComputeError:
+    try:
+        return checked(logic, task, result)
+    except GiftyComputeError as refused:
+        return refused
 
 
 def _who(holder: Holder) -> dict[str, str]:
@@ -235,10 +315,3 @@ def _held(held: list[Held]) -> dict[str, list[Any]]:
 
 def _in_order(rows: list[dict[str, Any]]) -> tuple[Task, ...]:
     return tuple(task_of(row) for row in sorted(rows, key=lambda row: (row["rank"], row["seq"])))
-
-
-def _same_outcome(stored: dict[str, Any], sent: dict[str, Any]) -> bool:
-    left, right = stored.get("embeddings"), sent.get("embeddings")
-    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
-        return vectors.same(left, right.astype(left.dtype))
-    return {**stored, "embeddings": None} == {**sent, "embeddings": None} and left is right

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from gifty_compute.clock import Clock
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate, Outcome
+from gifty_compute.wire.size import estimated_tokens
 
-__all__ = ["Counters", "Limits", "estimated_tokens"]
+__all__ = ["Counters", "Limits"]
 
 _WINDOW_SECONDS = 60
-# Russian text in the tokenizers of bge-m3 and of current language models: about 3 characters a token.
-_CHARACTERS_A_TOKEN = 3
 
 
 class Counters(Protocol):
@@ -73,20 +72,3 @@ class Limits:
 
 def _name(what: str, candidate: Candidate, window: int) -> str:
     return f"{what}/{candidate.name}/{candidate.site.key_label}/{window}"
-
-
-def estimated_tokens(payload: dict[str, Any]) -> int:
-    """About how many tokens all texts of a payload have.
-
-    >>> estimated_tokens({"texts": ["чайник", "чай"], "model": "bge-m3"})
-    3
-    """
-    work = [value for field, value in payload.items() if field not in ("model", "input_type")]
-    return sum(map(len, _texts(work))) // _CHARACTERS_A_TOKEN
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for item in inner for text in _texts(item)]

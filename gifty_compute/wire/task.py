@@ -18,8 +18,12 @@ __all__ = [
     "HeartbeatRequest",
     "Held",
     "Holder",
+    "Outcome",
+    "OutcomeVerdict",
     "ReleaseRequest",
     "ResultRequest",
+    "ResultsAnswer",
+    "ResultsRequest",
     "Status",
     "SubmitRequest",
     "Task",
@@ -94,13 +98,16 @@ class Holder(BaseModel):
     worker_id: str
     session: str = ""
     credential: str = ""
+    strict: bool = False
+    """Whether it must name an attempt that this very credential was handed: so with a token of its own."""
 
 
 class Want(BaseModel):
     """What a worker asks for: the first `limit` ready tasks of these types and models, or just these ids.
 
     Without models it is offered each type's configured default only. A bare claim comes from a worker that
-    knows nothing of heartbeats; its lease is long. `claim_id` makes the claim safe to repeat.
+    knows nothing of heartbeats; its lease is long. `claim_id` makes the claim safe to repeat. `max_tokens` is
+    a sum of estimates: the first task comes even if it alone is larger.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -112,6 +119,8 @@ class Want(BaseModel):
     lease_seconds: float | None = None
     bare: bool = False
     claim_id: UUID | None = None
+    spaces: tuple[str, ...] = ()
+    max_tokens: int | None = None
 
 
 class Claimed(BaseModel):
@@ -143,6 +152,7 @@ class HeartbeatRequest(Body):
 
     worker_id: WorkerName
     session: CleanText = Field(default="", max_length=200)
+    exhaustive: bool = Field(default=False, description="Whether `tasks` names all that this session holds.")
     tasks: list[Held] = Field(max_length=1000)
     info: JsonObject | None = None
 
@@ -166,3 +176,38 @@ class ResultRequest(Body):
     session: CleanText = Field(default="", max_length=200)
     attempt: Attempt | None = None
     retryable: bool = True
+
+
+class Outcome(Body):
+    """How one task ended, among many."""
+
+    id: UUID = Field(strict=False)
+    attempt: Attempt | None = None
+    status: Literal["completed", "failed"]
+    result: dict[str, Any] | None = None
+    error: CleanText | None = Field(default=None, max_length=100_000)
+    retryable: bool = True
+
+
+class ResultsRequest(Body):
+    """The body of POST /internal/workers/results."""
+
+    worker_id: WorkerName
+    session: CleanText = Field(default="", max_length=200)
+    results: list[Outcome] = Field(min_length=1, max_length=1000)
+
+
+class OutcomeVerdict(BaseModel):
+    """What became of one outcome: `status` is the task's, or `refused` with the error's code and message."""
+
+    id: UUID
+    status: Literal["pending", "processing", "completed", "failed", "cancelled", "refused"]
+    http_status: int = Field(description="What the same outcome alone would have been answered.")
+    code: str | None = None
+    message: str | None = None
+
+
+class ResultsAnswer(BaseModel):
+    """One verdict for each outcome, in their order."""
+
+    verdicts: list[OutcomeVerdict]

@@ -1,13 +1,36 @@
 -- What the maintain loop does to many tasks at a time. Every statement is bounded by :limit.
 
+-- name: mercy
+-- Says that somebody maintains. After a silence of ours, leases that were good when it began get one more term:
+-- their workers could not reach us either.
+WITH before AS MATERIALIZED (
+    SELECT passed_at FROM compute_maintenance
+),
+passed AS (
+    INSERT INTO compute_maintenance (passed_at) VALUES (now())
+    ON CONFLICT (id) DO UPDATE SET passed_at = now()
+)
+UPDATE compute_tasks AS t
+SET lease_expires_at = now() + make_interval(secs => t.lease_seconds)
+FROM before
+WHERE before.passed_at < now() - make_interval(secs => :silence_seconds)
+  AND t.status = 'processing'
+  AND t.lease_expires_at >= before.passed_at
+RETURNING t.id
+
 -- name: sweep
 -- Expired leases (ix_compute_tasks_lease): pending again at once. Held alone, the expiry counts as a failure;
 -- in company nobody knows whose fault it was, and each becomes a suspect that is next handed out alone.
+-- None as long as a silence of ours has not been made good for (see mercy).
 WITH expired AS MATERIALIZED (
     SELECT id
     FROM compute_tasks
     WHERE status = 'processing'
       AND lease_expires_at < now()
+      AND NOT EXISTS (
+        SELECT FROM compute_maintenance
+        WHERE passed_at < now() - make_interval(secs => :silence_seconds)
+      )
     ORDER BY lease_expires_at
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
@@ -17,10 +40,12 @@ SET failures = t.failures + CASE WHEN t.in_company THEN 0 ELSE 1 END,
     status = CASE WHEN NOT t.in_company AND t.failures + 1 >= t.max_attempts THEN 'failed' ELSE 'pending' END,
     completed_at = CASE WHEN NOT t.in_company AND t.failures + 1 >= t.max_attempts THEN now() END,
     error = format('lease of attempt %s ran out, held by %s', t.attempt, t.worker_id),
+    history = compute_history(t, 'expired'),
     suspect = t.suspect OR t.in_company,
     updated_at = now(),
     lease_expires_at = NULL,
-    claim_id = NULL
+    claim_id = NULL,
+    progress = NULL
 FROM expired
 WHERE t.id = expired.id
   AND t.status = 'processing'
@@ -60,6 +85,7 @@ UPDATE compute_tasks
 SET payload = CAST(:payload AS jsonb),
     model = :model,
     space = :space,
+    tokens = :tokens,
     updated_at = now()
 WHERE id = :id
   AND status = 'pending'

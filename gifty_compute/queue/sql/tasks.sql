@@ -4,12 +4,12 @@
 -- name: submit
 -- A new task; none comes back when this client has used the idempotency key before.
 INSERT INTO compute_tasks AS t (
-    id, task_type, priority, payload, model, space, lane, max_attempts, metadata, request_id,
-    idempotency_key, request_hash
+    id, task_type, priority, payload, model, space, tokens, lane, max_attempts, metadata, callback_url,
+    request_id, idempotency_key, request_hash
 )
 VALUES (
-    :id, :task_type, :priority, CAST(:payload AS jsonb), :model, :space, :lane, :max_attempts,
-    CAST(:metadata AS jsonb), :request_id, :idempotency_key, :request_hash
+    :id, :task_type, :priority, CAST(:payload AS jsonb), :model, :space, :tokens, :lane, :max_attempts,
+    CAST(:metadata AS jsonb), :callback_url, :request_id, :idempotency_key, :request_hash
 )
 ON CONFLICT (lane, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING t.*
@@ -28,6 +28,12 @@ SELECT t.*, v.dtype, v.rows, v.dim, v.data
 FROM compute_tasks t
 LEFT JOIN compute_task_vectors v ON v.task_id = t.id
 WHERE t.id = :id
+
+-- name: find
+-- Some tasks as they are now, without their vectors (the primary key).
+SELECT *
+FROM compute_tasks
+WHERE id = ANY (CAST(:ids AS uuid[]))
 
 -- name: list
 -- A page, newest first (ix_compute_tasks_seq, or ix_compute_tasks_batch). It ends early, but never empty, where
@@ -57,9 +63,10 @@ WHERE id = ANY (CAST(:ids AS uuid[]))
   AND status IN ('completed', 'failed', 'cancelled')
 
 -- name: claim
--- The next ready tasks of these (task type, model) pairs: high before low, then one client's lane after
--- another beginning with a random one, then oldest first. A suspect is handed out alone, before others of its
--- priority.
+-- The next ready tasks of these (task type, model) pairs, or tasks named by their ids as far as they are ready.
+-- High before low, then one client's lane after another beginning with a random one, then oldest first. A
+-- suspect is handed out alone, before others of its priority. No more than :limit rows, than leave this worker
+-- below :most_held leases, than about :max_tokens; one task in any case. A claim_id counts once.
 -- The recursive part skips from lane to lane through ix_compute_tasks_ready, so a client with a million rows
 -- costs no more to pass than one with ten. The nested loop over `turns` must keep its order and stop at the
 -- limit: no ORDER BY outside, or every candidate of every lane would be locked first.
@@ -94,24 +101,26 @@ turns AS MATERIALIZED (
     SELECT * FROM lanes ORDER BY rank, md5(lane || :dice), task_type, model
 ),
 suspect AS MATERIALIZED (
-    SELECT t.id
+    SELECT t.id, t.tokens
     FROM compute_tasks t
     JOIN wanted w ON t.task_type = w.task_type AND t.model = w.model
     WHERE t.status = 'pending' AND t.available_at IS NULL AND t.suspect
+      AND (CAST(:spaces AS text[]) IS NULL OR t.space = ANY (CAST(:spaces AS text[])))
       AND NOT EXISTS (SELECT FROM turns WHERE turns.rank < t.rank)
     ORDER BY t.rank, t.seq
     LIMIT LEAST(1, :limit)
     FOR UPDATE OF t SKIP LOCKED
 ),
 ready AS MATERIALIZED (
-    SELECT candidate.id
+    SELECT candidate.id, candidate.tokens
     FROM turns
     CROSS JOIN LATERAL (
-        SELECT t.id
+        SELECT t.id, t.tokens
         FROM compute_tasks t
         WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
           AND t.task_type = turns.task_type AND t.model = turns.model AND t.rank = turns.rank
           AND t.lane = turns.lane
+          AND (CAST(:spaces AS text[]) IS NULL OR t.space = ANY (CAST(:spaces AS text[])))
         ORDER BY t.seq
         LIMIT :limit
         FOR UPDATE SKIP LOCKED
@@ -119,37 +128,40 @@ ready AS MATERIALIZED (
     WHERE NOT EXISTS (SELECT FROM suspect)
     LIMIT :limit
 ),
-picked AS (
-    SELECT id FROM suspect UNION ALL SELECT id FROM ready
-)
-UPDATE compute_tasks AS t
-SET status = 'processing',
-    attempt = t.attempt + 1,
-    in_company = (SELECT count(*) FROM picked) > 1,
-    credential = :credential,
-    worker_id = :worker_id,
-    session = :session,
-    claim_id = CAST(:claim_id AS uuid),
-    bare = :bare,
-    started_at = now(),
-    updated_at = now(),
-    lease_seconds = :lease_seconds,
-    lease_expires_at = now() + make_interval(secs => :lease_seconds)
-FROM picked
-WHERE t.id = picked.id
-  AND t.status = 'pending'
-RETURNING t.*
-
--- name: claim_named
--- The same for tasks named by an announcement, as far as they are still ready.
-WITH picked AS MATERIALIZED (
-    SELECT t.id
+named AS MATERIALIZED (
+    SELECT t.id, t.tokens
     FROM compute_tasks t
     WHERE t.id = ANY (CAST(:ids AS uuid[]))
       AND t.status = 'pending' AND t.available_at IS NULL AND t.model IS NOT NULL
       AND (NOT t.suspect OR cardinality(CAST(:ids AS uuid[])) = 1)
+      AND (cardinality(CAST(:scope AS text[])) = 0 OR t.task_type = ANY (CAST(:scope AS text[])))
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
+),
+counted AS (
+    SELECT id, row_number() OVER so_far AS place, sum(tokens) OVER so_far - tokens AS tokens_before
+    FROM (
+        SELECT * FROM suspect UNION ALL SELECT * FROM ready UNION ALL SELECT * FROM named
+    ) AS found
+    WINDOW so_far AS (ROWS UNBOUNDED PRECEDING)
+),
+picked AS MATERIALIZED (
+    SELECT id
+    FROM counted
+    WHERE tokens_before < :max_tokens
+      AND place + (
+            SELECT count(*)
+            FROM compute_tasks
+            WHERE status = 'processing' AND credential = :credential AND worker_id = :worker_id
+          ) <= :most_held
+),
+fresh AS (
+    INSERT INTO compute_claims (claim_id)
+    SELECT CAST(:claim_id AS uuid)
+    WHERE CAST(:claim_id AS uuid) IS NOT NULL
+      AND EXISTS (SELECT FROM picked)
+    ON CONFLICT (claim_id) DO NOTHING
+    RETURNING claim_id
 )
 UPDATE compute_tasks AS t
 SET status = 'processing',
@@ -160,6 +172,8 @@ SET status = 'processing',
     session = :session,
     claim_id = CAST(:claim_id AS uuid),
     bare = :bare,
+    missed = 0,
+    progress = NULL,
     started_at = now(),
     updated_at = now(),
     lease_seconds = :lease_seconds,
@@ -167,10 +181,11 @@ SET status = 'processing',
 FROM picked
 WHERE t.id = picked.id
   AND t.status = 'pending'
+  AND (CAST(:claim_id AS uuid) IS NULL OR EXISTS (SELECT FROM fresh))
 RETURNING t.*
 
 -- name: claimed_before
--- What a claim whose answer was lost still holds, its leases renewed (ix_compute_tasks_claim).
+-- What a claim whose answer was lost still holds, its leases renewed (ix_compute_tasks_holder).
 UPDATE compute_tasks AS t
 SET lease_expires_at = now() + make_interval(secs => t.lease_seconds)
 WHERE t.claim_id = CAST(:claim_id AS uuid)
@@ -182,11 +197,15 @@ RETURNING t.*
 -- name: extend
 -- Renews each lease by its own length, and says of the others what became of them.
 WITH held AS (
-    SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS h (id, attempt)
+    SELECT *
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:progress AS real[]))
+        AS h (id, attempt, progress)
 ),
 extended AS (
     UPDATE compute_tasks AS t
-    SET lease_expires_at = now() + make_interval(secs => t.lease_seconds)
+    SET lease_expires_at = now() + make_interval(secs => t.lease_seconds),
+        progress = COALESCE(held.progress, t.progress),
+        missed = 0
     FROM held
     WHERE t.id = held.id
       AND t.attempt = held.attempt
@@ -199,32 +218,73 @@ FROM held
 LEFT JOIN extended ON extended.id = held.id
 LEFT JOIN compute_tasks t ON t.id = held.id
 
+-- name: miss
+-- After an exhaustive heartbeat: what this instance of a worker holds and did not name. Missed twice in a row it
+-- goes back unharmed, since the worker knows nothing of it (ix_compute_tasks_holder).
+UPDATE compute_tasks AS t
+SET missed = CASE WHEN t.missed = 0 THEN 1 ELSE 0 END,
+    status = CASE WHEN t.missed = 0 THEN 'processing' ELSE 'pending' END,
+    lease_expires_at = CASE WHEN t.missed = 0 THEN t.lease_expires_at END,
+    history = CASE WHEN t.missed = 0 THEN t.history ELSE compute_history(t, 'missed') END,
+    claim_id = CASE WHEN t.missed = 0 THEN t.claim_id END,
+    updated_at = CASE WHEN t.missed = 0 THEN t.updated_at ELSE now() END
+WHERE t.status = 'processing'
+  AND t.credential = :credential
+  AND t.worker_id = :worker_id
+  AND t.session = :session
+  AND t.claim_id IS NOT NULL
+  AND NOT t.id = ANY (CAST(:ids AS uuid[]))
+RETURNING t.id, t.status
+
 -- name: complete
--- The first valid result of any attempt that was handed out ends the task; its vectors go beside the row.
-WITH done AS (
-    UPDATE compute_tasks
+-- The first valid result of any attempt that was handed out ends the task; its vectors go beside the row. A
+-- strict caller (one with a token of its own) must name an attempt that it was handed itself.
+WITH said AS (
+    SELECT *
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:results AS jsonb[]), CAST(:models AS text[]),
+        CAST(:spaces AS text[]), CAST(:dtypes AS text[]), CAST(:rows AS int[]), CAST(:dims AS int[]),
+        CAST(:data AS bytea[])
+    ) AS s (id, attempt, result, model, space, dtype, rows, dim, data)
+),
+done AS (
+    UPDATE compute_tasks AS t
     SET status = 'completed',
-        result = CAST(:result AS jsonb),
-        model = COALESCE(model, :model),
-        space = COALESCE(space, :space),
+        result = said.result,
+        model = COALESCE(t.model, said.model),
+        space = COALESCE(t.space, said.space),
         error = NULL,
-        worker_id = COALESCE(:worker_id, worker_id),
+        history = CASE
+            WHEN t.status = 'processing' AND said.attempt <> t.attempt THEN compute_history(t, 'overtaken')
+            ELSE t.history
+        END,
+        worker_id = COALESCE(:worker_id, t.worker_id),
+        credential = :credential,
         completed_at = now(),
         updated_at = now(),
         available_at = NULL,
         lease_expires_at = NULL,
         claim_id = NULL,
+        progress = NULL,
         suspect = false
-    WHERE id = :id
-      AND status IN ('pending', 'processing')
-      AND attempt >= GREATEST(CAST(:attempt AS int), 1)
-    RETURNING *
+    FROM said
+    WHERE t.id = said.id
+      AND t.status IN ('pending', 'processing')
+      AND CASE
+            WHEN NOT :strict THEN t.attempt >= GREATEST(said.attempt, 1)
+            WHEN said.attempt = t.attempt THEN t.credential = :credential
+            ELSE t.history @> jsonb_build_array(
+                jsonb_build_object('attempt', said.attempt, 'credential', CAST(:credential AS text)))
+          END
+    RETURNING t.id, t.status, t.error, t.worker_id, t.updated_at, t.completed_at, t.attempt, t.failures,
+              t.available_at, t.lease_expires_at, t.progress, t.model, t.space
 ),
 stored AS (
     INSERT INTO compute_task_vectors (task_id, dtype, rows, dim, data)
-    SELECT id, :dtype, :rows, :dim, :data
-    FROM done
-    WHERE CAST(:dtype AS text) IS NOT NULL
+    SELECT said.id, said.dtype, said.rows, said.dim, said.data
+    FROM said
+    JOIN done ON done.id = said.id
+    WHERE said.dtype IS NOT NULL
 )
 SELECT * FROM done
 
@@ -241,14 +301,17 @@ SET failures = t.failures + 1,
     END,
     completed_at = CASE WHEN :retryable AND t.failures + 1 < t.max_attempts THEN NULL ELSE now() END,
     error = :error,
+    history = compute_history(t, 'failed'),
     updated_at = now(),
     lease_expires_at = NULL,
-    claim_id = NULL
+    claim_id = NULL,
+    progress = NULL
 WHERE t.id = :id
   AND t.status = 'processing'
   AND CASE
-        WHEN CAST(:attempt AS int) IS NOT NULL THEN t.attempt = :attempt
-        ELSE t.bare AND COALESCE(t.credential, :credential) = :credential
+        WHEN CAST(:attempt AS int) IS NOT NULL
+        THEN t.attempt = :attempt AND (NOT :strict OR t.credential = :credential)
+        ELSE t.bare AND COALESCE(t.credential, :credential) = :credential AND NOT :strict
       END
 RETURNING t.*
 
@@ -256,13 +319,55 @@ RETURNING t.*
 -- Gives tasks back unharmed: pending again at once.
 UPDATE compute_tasks AS t
 SET status = 'pending',
+    history = compute_history(t, :ending),
     updated_at = now(),
     worker_id = NULL,
     lease_expires_at = NULL,
-    claim_id = NULL
+    claim_id = NULL,
+    progress = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS held (id, attempt)
 WHERE t.id = held.id
   AND t.attempt = held.attempt
   AND t.status = 'processing'
   AND t.credential = :credential
 RETURNING t.id
+
+-- name: cancel
+-- Ends a task that has not ended. Whoever works on it learns it from the next heartbeat.
+UPDATE compute_tasks AS t
+SET status = 'cancelled',
+    history = CASE WHEN t.status = 'processing' THEN compute_history(t, 'cancelled') ELSE t.history END,
+    completed_at = now(),
+    updated_at = now(),
+    available_at = NULL,
+    lease_expires_at = NULL,
+    claim_id = NULL,
+    progress = NULL,
+    suspect = false
+WHERE t.id = :id
+  AND t.status IN ('pending', 'processing')
+RETURNING t.*
+
+-- name: retry
+-- Begins a new generation of a task that failed or was cancelled; its batch, if that has ended, is open again.
+WITH again AS (
+    UPDATE compute_tasks AS t
+    SET status = 'pending',
+        generation = t.generation + 1,
+        failures = 0,
+        error = NULL,
+        completed_at = NULL,
+        updated_at = now()
+    WHERE t.id = :id
+      AND t.status IN ('failed', 'cancelled')
+    RETURNING t.*
+),
+reopened AS (
+    UPDATE compute_batches AS b
+    SET finished_at = NULL,
+        generation = b.generation + 1
+    FROM again
+    WHERE b.id = again.batch_id
+      AND b.finished_at IS NOT NULL
+)
+SELECT * FROM again

@@ -38,7 +38,7 @@ def expire(database: Database, task: Task) -> None:
 
 
 def sweep(database: Database) -> list[dict[str, Any]]:
-    return database.rows("sweep", limit=100)
+    return database.rows("sweep", limit=100, silence_seconds=30)
 
 
 def test_a_submitted_task_is_stored_with_model_input_type_and_space(store: TaskStore) -> None:

@@ -66,7 +66,9 @@ def test_keywords_are_upper_case(name: str) -> None:
     assert KEYWORDS.findall(_statement(name)) == []
 
 
-@pytest.mark.parametrize("name", ["claim", "claim_named", "complete", "fail", "release", "extend", "sweep"])
+@pytest.mark.parametrize(
+    "name", ["claim", "complete", "fail", "release", "extend", "miss", "cancel", "sweep"]
+)
 def test_a_change_of_state_is_one_statement_that_carries_its_own_condition(name: str) -> None:
     statement = _statement(name)
 

@@ -1,0 +1,65 @@
+"""The judgement of a result: whether it fits its task, how it is laid down, whether it is the stored one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gifty_compute.errors import TaskFinished
+from gifty_compute.logic.logic import Logic
+from gifty_compute.queue.rows import result_columns
+from gifty_compute.wire import vectors
+from gifty_compute.wire.kinds import KINDS
+from gifty_compute.wire.task import Task
+
+__all__ = ["Checked", "checked", "completion", "same_outcome"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A result that has passed its type's check. `task.attempt` 0 means that the sender named none."""
+
+    task: Task
+    result: dict[str, Any]
+    model: str
+    space: str | None
+
+
+def checked(logic: Logic, task: Task, result: dict[str, Any]) -> Checked:
+    """The result in its stored form. Raises InvalidResult, and TaskFinished where none is wanted any more."""
+    if task.status in ("failed", "cancelled"):
+        raise TaskFinished(f"task {task.id} is {task.status} already")
+    logic.require_type(task.task_type)
+    # An adopted task that was in work has no model yet; one that was submitted has all of this.
+    payload = logic.place(task.task_type, task.payload)
+    model = str(task.model or payload["model"])
+    stored = KINDS[task.task_type].check(payload, result, logic.expected(task.task_type, model))
+    return Checked(task, stored, model, logic.space_name(task.task_type, model))
+
+
+def completion(outcomes: list[Checked]) -> dict[str, list[Any]]:
+    """The outcomes as parameters of `complete`, an array a column."""
+    laid = [result_columns(one.result) for one in outcomes]
+    columns: dict[str, Callable[[int], Any]] = {
+        "ids": lambda n: str(outcomes[n].task.id),
+        "attempts": lambda n: outcomes[n].task.attempt or None,
+        "models": lambda n: outcomes[n].model,
+        "spaces": lambda n: outcomes[n].space,
+        "results": lambda n: laid[n]["result"],
+        "dtypes": lambda n: laid[n]["dtype"],
+        "rows": lambda n: laid[n]["rows"],
+        "dims": lambda n: laid[n]["dim"],
+        "data": lambda n: laid[n]["data"],
+    }
+    return {name: [value(n) for n in range(len(outcomes))] for name, value in columns.items()}
+
+
+def same_outcome(stored: dict[str, Any], sent: dict[str, Any]) -> bool:
+    """Whether a result is the stored one again: equal in the stored dtype, or near enough to be it."""
+    left, right = stored.get("embeddings"), sent.get("embeddings")
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        return vectors.same(left, right.astype(left.dtype))
+    return stored == sent
