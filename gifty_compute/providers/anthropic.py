@@ -101,7 +101,7 @@ def _headers(ask: Ask) -> Mapping[str, str]:
 
 
 def _request(ask: Ask) -> dict[str, Any]:
-    prompt, payload, flags = Prompt.of(ask, json_mode=False), ask.payload, ask.offer.flags
+    prompt, payload, flags = Prompt.of(ask), ask.payload, ask.offer.flags
     temperature = payload.get("temperature") if flags.sampling else None
     if temperature is not None and temperature > 1:
         raise InvalidRequest(f"temperature is at most 1 for {ask.offer.provider}", param="temperature")

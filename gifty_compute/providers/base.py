@@ -47,6 +47,12 @@ class Ask:
         prefix = self.space.prefixes.get(self.payload["input_type"], "")
         return [prefix + text for text in texts] if prefix else texts
 
+    @property
+    def input_type(self) -> str | None:
+        """`query` or `passage` for a provider that adds the prefixes itself; the others need not be told."""
+        kind: str | None = self.payload["input_type"] if self.offer.flags.applies_prefixes else None
+        return kind
+
 
 @dataclass(frozen=True)
 class Usage:

@@ -27,8 +27,7 @@ def chat_request(ask: Ask, dialect: Dialect = PLAIN) -> dict[str, Any]:
         "temperature": payload.get("temperature") if flags.sampling else None,
         "stop": payload.get("stops"),
         "response_format": _response_format(prompt),
-        "reasoning_effort": None if dialect.nests_effort else flags.effort,
-        "reasoning": {"effort": flags.effort} if dialect.nests_effort and flags.effort else None,
+        **(dialect.effort(flags.effort) if flags.effort else {}),
     }
     return {name: value for name, value in fields.items() if value is not None}
 

@@ -28,16 +28,13 @@ class Prompt:
     turns: list[dict[str, str]] = field(repr=False)
     """`role` (user or assistant) and `content` of each."""
     form: Literal["text", "schema", "json", "prompt"]
-    """How the answer's form is asked for: by a schema, by a JSON mode, by words alone."""
+    """How the answer's form is asked for: by a schema, by a JSON mode if there is one, by words alone."""
     schema: dict[str, Any] | None = field(default=None, repr=False)
     """Of the answer, where the form is `schema`."""
 
     @classmethod
-    def of(cls, ask: Ask, *, json_mode: bool = True) -> Prompt:
-        """The prompt for this payload; `json_mode` says whether the provider has one without a schema.
-
-        Raises InvalidRequest for messages that hold nobody's turn.
-        """
+    def of(cls, ask: Ask) -> Prompt:
+        """The prompt for this payload. Raises InvalidRequest for messages that hold nobody's turn."""
         messages = ask.payload["messages"]
         turns = [message for message in messages if message["role"] != "system"]
         if not turns:
@@ -53,7 +50,7 @@ class Prompt:
             return cls(_joined(system), turns, "schema", schema)
         # Said in words, too: OpenAI and Groq refuse JSON mode where no message speaks of JSON.
         system.append(_in_words(schema))
-        return cls(_joined(system), turns, "prompt" if structured == "prompt" or not json_mode else "json")
+        return cls(_joined(system), turns, "prompt" if structured == "prompt" else "json")
 
 
 def finished(ask: Ask, text: str, reason: str) -> dict[str, Any]:

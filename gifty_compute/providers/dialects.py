@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.providers.foreign import amount, dig
@@ -57,30 +58,60 @@ def _unavailable(rejection: Rejection) -> ProviderError:
     return rejection.become(Failure.CONFIG, code)
 
 
+def _plain_effort(effort: str) -> dict[str, Any]:
+    return {"reasoning_effort": effort}
+
+
+def _groq_effort(effort: str) -> dict[str, Any]:
+    return _plain_effort("low" if effort == "minimal" else effort)
+
+
+def _together_effort(effort: str) -> dict[str, Any]:
+    return {"reasoning": {"enabled": False}} if effort == "none" else _groq_effort(effort)
+
+
+def _openrouter_effort(effort: str) -> dict[str, Any]:
+    return {"reasoning": {"effort": effort}}
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How a server is spoken to; the values here are the plain form."""
 
     cap: str = "max_tokens"
     """The field that bounds the answer's tokens."""
-    nests_effort: bool = False
-    """Whether the effort is `reasoning.effort`, not `reasoning_effort`."""
+    effort: Callable[[str], dict[str, Any]] = _plain_effort
+    """The fields that ask for so much thinking; not every server has a word for every effort."""
     asks_for_usage: bool = True
     """Whether a stream tells its usage only on demand (`stream_options`)."""
+    query_type: str = "query"
+    passage_type: str = "passage"
     texts_per_call: int = 2048
     """At most so many texts in one call of /embeddings; OpenAI's own limit, and ours."""
     error: Callable[[Rejection], ProviderError] = _plain_error
     """What a rejection means here."""
 
+    def input_type(self, kind: str) -> str:
+        """What this server calls a query or a passage."""
+        return self.query_type if kind == "query" else self.passage_type
+
 
 PLAIN = Dialect()
 _DIALECTS = {
     # x_groq.usage comes with every stream.
-    "groq": Dialect(cap="max_completion_tokens", asks_for_usage=False, error=_groq_error),
+    "groq": Dialect(
+        cap="max_completion_tokens", effort=_groq_effort, asks_for_usage=False, error=_groq_error
+    ),
     # OpenRouter's reference: stream_options has no effect, usage is always there.
-    "openrouter": Dialect(nests_effort=True, asks_for_usage=False, error=_openrouter_error),
+    "openrouter": Dialect(
+        effort=_openrouter_effort,
+        asks_for_usage=False,
+        query_type="search_query",
+        passage_type="search_document",
+        error=_openrouter_error,
+    ),
     # No stream_options in Together's reference; about 100 texts a call is the advice of its own guides.
-    "together": Dialect(asks_for_usage=False, texts_per_call=100),
+    "together": Dialect(effort=_together_effort, asks_for_usage=False, texts_per_call=100),
 }
 
 

@@ -120,7 +120,7 @@ def _embedding_request(ask: Ask, text: str) -> dict[str, Any]:
     if ask.space is not None:
         fields["outputDimensionality"] = ask.space.dim
     # A space with prefixes tells queries from passages in the text itself, as the newer embedders want it.
-    if ask.space is None or not ask.space.prefixes:
+    if ask.space is None or not ask.space.prefixes or ask.input_type:
         fields["taskType"] = _TASKS[ask.payload["input_type"]]
     return fields
 

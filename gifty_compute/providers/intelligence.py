@@ -50,7 +50,8 @@ class IntelligenceProvider:
         raise not_served(ask)
 
     def _embed(self, ask: Ask) -> Reply:
-        body = self._post(ask, "/v1/embeddings", {"input": ask.texts, "model": ask.offer.model_id})
+        told = {"input_type": ask.input_type} if ask.input_type else {}
+        body = self._post(ask, "/v1/embeddings", {"input": ask.texts, "model": ask.offer.model_id, **told})
         rows = [row.get("embedding") for row in by_index(body.get("data"), len(ask.texts))]
         return Reply({"embeddings": float_rows(rows)}, usage_of(body))
 

@@ -52,8 +52,9 @@ class OpenaiLikeProvider:
         rows: list[Any] = []
         usages: list[Usage | None] = []
         costs: list[float | None] = []
+        told = {"input_type": _dialect(ask).input_type(ask.input_type)} if ask.input_type else {}
         for texts in portions(ask.texts, _dialect(ask).texts_per_call):
-            request = {"model": ask.offer.model_id, "input": texts}
+            request = {"model": ask.offer.model_id, "input": texts, **told}
             body = self._post(ask, "/embeddings", request)
             refuse_error(body, _dialect(ask))
             rows += [row.get("embedding") for row in by_index(body.get("data"), len(texts))]

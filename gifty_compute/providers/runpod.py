@@ -107,25 +107,26 @@ class RunpodProvider:
     def _begin(self, ask: Ask, job: dict[str, Any]) -> dict[str, Any]:
         wait = min(ask.deadline.remaining - _MARGIN_SECONDS, _LONGEST_WAIT_SECONDS)
         path = "/run" if wait < _LEAST_WAIT_SECONDS else f"/runsync?wait={int(wait * 1000)}"
-        return self._told(ask, path, {"input": job})
+        return _told(ask, self._exchange.send(ask, path, {"input": job}, headers=_headers(ask)))
 
     def _await(self, ask: Ask, job_id: str) -> dict[str, Any]:
         """The job's last word. Raises ProviderError (timeout) when the deadline comes first."""
         pause = _FIRST_PAUSE_SECONDS
         while ask.deadline.remaining > pause:
             ask.deadline.clock.sleep(pause)
-            told = self._told(ask, f"/status/{job_id}", None, gone=Failure.FAILOVER)
+            told = self._look(ask, f"/status/{job_id}")
             if told.get("status") not in _WAITING:
                 return told
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         raise ProviderError("the job was not done in time", failure=Failure.FAILOVER, code="timeout")
 
-    def _told(self, ask: Ask, path: str, body: Any, gone: Failure | None = None) -> dict[str, Any]:
-        method = "GET" if body is None else "POST"
-        response = self._exchange.send(ask, path, body, headers=_headers(ask), method=method)
-        if response.status != 200:
-            raise _error(ask, response, gone)
-        return as_object(response)
+    def _look(self, ask: Ask, path: str) -> dict[str, Any]:
+        headers = _headers(ask)
+        response = self._exchange.send(ask, path, headers=headers, method="GET")
+        if response.status == 405:
+            # The server with which a handler is tried locally (--rp_serve_api) wants POST here.
+            response = self._exchange.send(ask, path, headers=headers)
+        return _told(ask, response, gone=Failure.FAILOVER)
 
 
 class _Cancels:
@@ -167,6 +168,12 @@ def _to_openai(ask: Ask) -> Ask:
 
 def _headers(ask: Ask) -> dict[str, str]:
     return {"authorization": f"Bearer {ask.site.key}"}
+
+
+def _told(ask: Ask, response: HttpResponse, gone: Failure | None = None) -> dict[str, Any]:
+    if response.status != 200:
+        raise _error(ask, response, gone)
+    return as_object(response)
 
 
 def _output(told: dict[str, Any]) -> tuple[Any, float | None]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from gifty_compute.logic import defaults
 from tests.fakes.fault import BYTES, ROWS, STATUSES, STREAMS, Fault
-from tests.fakes.vendors import VENDORS, Refused, Vendor
+from tests.fakes.vendor import Refused, Vendor
+from tests.fakes.vendors import vendors
 
 __all__ = ["FakeProviders", "Received"]
 
@@ -37,6 +38,7 @@ class FakeProviders:
     """`with FakeProviders() as fake`: every provider below its own path, all healthy until told otherwise."""
 
     def __init__(self) -> None:
+        self.vendors = vendors()
         self._faults: dict[str, tuple[Fault, int]] = {}
         self._received: defaultdict[str, list[Received]] = defaultdict(list)
         self._lock = threading.Lock()
@@ -124,7 +126,7 @@ class _Handler(socketserver.StreamRequestHandler):
         provider, _, path = line[1].lstrip("/").partition("/")
         received = Received(line[0], f"/{path}", headers, json.loads(raw) if raw else None)
         fault = self.server.fakes.take(provider, received)
-        return self._answer(VENDORS[provider], received, fault)
+        return self._answer(self.server.fakes.vendors[provider], received, fault)
 
     def _answer(self, vendor: Vendor, received: Received, fault: Fault | None) -> bool:
         if fault in STATUSES:
@@ -137,6 +139,8 @@ class _Handler(socketserver.StreamRequestHandler):
         try:
             if not vendor.authorize(received.headers):
                 raise Refused(401, "bad key")
+            if received.method != vendor.method(received.path):
+                raise Refused(405, received.method)
             answer = vendor.answer(received.path, received.body or {})
         except Refused as refused:
             return self._send(refused.status, vendor.error(refused.status, refused.why))

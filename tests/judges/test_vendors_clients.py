@@ -11,10 +11,13 @@ import anthropic
 import groq
 import numpy as np
 import pytest
+import requests
+import runpod
 import together
 from google import genai
 from google.genai import errors as genai_errors
 from google.genai import types
+from openrouter import OpenRouter, errors
 
 from tests.fakes.fault import Fault
 from tests.fakes.server import FakeProviders
@@ -106,3 +109,59 @@ def test_together(fake: FakeProviders) -> None:
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == TEXT
     assert np.allclose(embedded.data[0].embedding, vector(model, "чайник"), atol=1e-6)
     assert [row.index for row in ranked.results] == [1, 0]
+
+
+def test_openrouter(fake: FakeProviders) -> None:
+    """This client checks every field of an answer against the published OpenAPI."""
+    with OpenRouter(api_key="good-key", server_url=fake.base_url("openrouter")) as client:
+        answer = client.chat.send(model="m", messages=[TURN])
+        with client.chat.send(model="m", messages=[TURN], stream=True) as chunks:
+            streamed = list(chunks)
+        embedded = client.embeddings.generate(model="baai/bge-m3", input=["чайник", "мяч"])
+        ranked = client.rerank.rerank(
+            model="r", query="подарок рыбаку", documents=["помада", "рыбаку удочка"]
+        )
+        fake.fault("openrouter", Fault.RATE_LIMITED_WAIT)
+        with pytest.raises(errors.TooManyRequestsResponseError) as limited:
+            client.chat.send(model="m", messages=[TURN])
+        fake.fault("openrouter", Fault.NO_CREDIT)
+        with pytest.raises(errors.PaymentRequiredResponseError):
+            client.embeddings.generate(model="baai/bge-m3", input=["чайник"])
+
+    assert answer.choices[0].message.content == TEXT
+    assert answer.usage.cost == 0.00042
+    assert "".join(c.choices[0].delta.content or "" for c in streamed if c.choices) == TEXT
+    assert streamed[-1].usage.completion_tokens == 5
+    assert np.allclose(embedded.data[1].embedding, vector("baai/bge-m3", "мяч"), atol=1e-6)
+    assert [(row.index, row.document.text) for row in ranked.results] == [(1, "рыбаку удочка"), (0, "помада")]
+    assert limited.value.headers["retry-after"] == "30"
+
+
+def test_runpod(fake: FakeProviders, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, _, endpoint_id = fake.base_url("runpod").rpartition("/")
+    monkeypatch.setattr(runpod, "endpoint_url_base", base)
+    endpoint = runpod.Endpoint(endpoint_id, api_key="good-key")
+    work = {"input": {"texts": ["чайник"], "model": "bge-m3"}}
+
+    whole = endpoint.run_sync(work, timeout=10)
+    job = endpoint.run(work)
+    looked_at = [job.status(), job.status(), job.status()]
+    unwanted = endpoint.run(work)
+    told = [unwanted.cancel()["status"], unwanted.status()]
+    health = endpoint.health()
+    fake.fault("runpod", Fault.ERROR_INSIDE)
+    nothing = endpoint.run_sync(work, timeout=10)
+    fake.fault("runpod", Fault.BAD_KEY)
+    with pytest.raises(RuntimeError, match="401 Unauthorized"):
+        endpoint.run(work)
+    fake.fault("runpod", Fault.NOT_FOUND)
+    with pytest.raises(requests.HTTPError):
+        endpoint.health()
+    endpoint.rp_client.rp_session.close()
+
+    assert np.allclose(whole["embeddings"], [vector("bge-m3", "чайник")], atol=1e-6)
+    assert looked_at == ["IN_PROGRESS", "COMPLETED", "COMPLETED"]
+    assert job.output() == whole
+    assert told == ["CANCELLED", "CANCELLED"]
+    assert health["workers"]["idle"] == 1
+    assert nothing is None

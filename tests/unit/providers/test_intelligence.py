@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gifty_compute.errors import Failure, ProviderError
+from gifty_compute.logic.file import OfferSection
 from gifty_compute.providers.base import Usage
 from gifty_compute.providers.intelligence import IntelligenceProvider
 from tests.unit.providers.scripted import KEY, ScriptedTransport, answered, asking
@@ -14,9 +15,11 @@ from tests.unit.providers.scripted import KEY, ScriptedTransport, answered, aski
 CATEGORIES = [{"id": 1, "name": "Рыбалка"}, {"id": "b", "name": "Книги"}]
 
 
-def run(kind: str, payload: dict[str, Any], *bodies: Any) -> tuple[Any, ScriptedTransport]:
+def run(
+    kind: str, payload: dict[str, Any], *bodies: Any, flags: OfferSection | None = None
+) -> tuple[Any, ScriptedTransport]:
     transport = ScriptedTransport(*(answered(body) for body in bodies))
-    ask = asking("intelligence_api", kind, payload, model_id="bge-m3", request_id="req-7")
+    ask = asking("intelligence_api", kind, payload, model_id="bge-m3", request_id="req-7", flags=flags)
     return IntelligenceProvider(transport).run(ask), transport
 
 
@@ -33,6 +36,15 @@ def test_embeddings_are_asked_for_as_gifty_does_and_placed_by_their_index() -> N
     assert transport.request.url == "http://intelligence_api.test/v1/embeddings"
     assert reply.result["embeddings"].tolist() == [[1, 0], [0, 2]]
     assert reply.usage == Usage(4)
+
+
+def test_where_prefixes_are_added_over_there_it_is_told_what_the_texts_are() -> None:
+    body = {"data": [{"embedding": [0, 2], "index": 0}]}
+    flags = OfferSection(applies_prefixes=True)
+
+    _, transport = run("embedding", {"texts": ["a"], "input_type": "query"}, body, flags=flags)
+
+    assert transport.body == {"input": ["a"], "model": "bge-m3", "input_type": "query"}
 
 
 def test_every_request_carries_the_key_and_says_that_it_comes_from_a_facade() -> None:

@@ -96,6 +96,18 @@ def test_with_less_than_a_second_the_job_is_started_and_looked_at(seconds: float
     assert clock.monotonic() == pytest.approx(1000.15)
 
 
+def test_a_server_that_wants_post_is_looked_at_by_post() -> None:
+    """RunPod's own for trying a handler, which knows no GET."""
+    done = job(output={"embeddings": VECTORS})
+    transport = ScriptedTransport(job("IN_PROGRESS"), answered({"detail": "Method Not Allowed"}, 405), done)
+
+    reply = RunpodProvider(transport).run(asked(seconds=1))
+
+    assert [r.method for r in transport.requests] == ["POST", "GET", "POST"]
+    assert transport.requests[2].url == transport.requests[1].url
+    assert reply.result["embeddings"].tolist() == VECTORS
+
+
 class Cancelling(ScriptedTransport):
     """Tells when a cancellation has come."""
 
