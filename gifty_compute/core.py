@@ -13,7 +13,11 @@ from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.watch import LogicWatch
-from gifty_compute.maintain import Maintainer
+from gifty_compute.maintain.announcing import Announcing
+from gifty_compute.maintain.leases import Leases
+from gifty_compute.maintain.maintainer import Maintainer
+from gifty_compute.maintain.metrics import MaintainMetrics
+from gifty_compute.maintain.placing import Placing
 from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.store import TaskStore
@@ -74,6 +78,8 @@ def build(
     store = TaskStore(database, lambda: logic.current, rng)
     announcer = Announcer(celery, clock)
     shelf = EngineShelf()
+    high = build_high_road(environ or {}, settings.redis_url.get_secret_value(), shelf, clock, rng)
+    steps = (Leases(database), Placing(database, store), Announcing(database, announcer))
     return Core(
         settings=settings,
         logic_watch=logic,
@@ -83,7 +89,13 @@ def build(
         store=store,
         announcer=announcer,
         waits=Waits(store, cap=settings.facade_threads // 4),
-        maintainer=Maintainer(database, store, announcer, period=settings.maintain_period_seconds),
-        high=build_high_road(environ or {}, settings.redis_url.get_secret_value(), shelf, clock, rng),
+        maintainer=Maintainer(
+            database,
+            steps,
+            period=settings.maintain_period_seconds,
+            clock=clock,
+            metrics=MaintainMetrics(high.registry),
+        ),
+        high=high,
         shelf=shelf,
     )

@@ -21,6 +21,7 @@ from tests.fakes.server import FakeProviders
 
 API = {"Authorization": "Bearer api-token"}
 WORKER = {"X-Internal-Token": "internal-token"}
+OPS = {"Authorization": "Bearer ops-token"}
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ def settings(database_url: str, valkey: Valkey) -> Settings:
         redis_url=valkey.url,
         api_tokens="backend:api-token,jobs:jobs-token",
         internal_api_token="internal-token",
+        ops_tokens="anna:operator:ops-token,boris:viewer:viewer-token",
         logic_config_path=LOCAL_LOGIC,
         max_body_bytes=1_000_000,
     )

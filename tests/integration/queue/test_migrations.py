@@ -14,7 +14,8 @@ import pytest
 
 from gifty_compute.errors import InvalidConfig
 from gifty_compute.logic.logic import Logic
-from gifty_compute.maintain import Maintainer
+from gifty_compute.maintain.leases import Leases
+from gifty_compute.maintain.placing import Placing
 from gifty_compute.migrations import downgrade, migrate
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.store import Origin, TaskStore
@@ -72,13 +73,6 @@ INSERT INTO compute_tasks (id, task_type, priority, status, payload, result, upd
 TABLES = pytest.mark.parametrize("table", [GIFTYS_TABLE + ROWS, ODD_TABLE + ROWS], ids=["gifty's", "odd"])
 
 
-class NoBroker:
-    """Stands for an announcer; what is announced is not the matter here."""
-
-    def catch_up(self, backlog: dict[tuple[str, str], int]) -> int:
-        return 0
-
-
 @pytest.fixture
 def sql(empty_database_url: str) -> Iterator[Any]:
     connection = psycopg2.connect(empty_database_url)
@@ -96,7 +90,9 @@ def fresh(empty_database_url: str) -> Iterator[Database]:
 
 
 def maintain(database: Database, store: TaskStore) -> None:
-    Maintainer(database, store, NoBroker(), period=1).run_pass()  # type: ignore[arg-type]
+    with database.connection() as connection:
+        for step in (Leases(database), Placing(database, store)):
+            step.run(connection)
 
 
 def relations(sql: Any) -> set[str]:

@@ -1,0 +1,43 @@
+"""The step that receives rows inserted by SQL: they get their model, or end with the reason."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from gifty_compute.errors import InvalidRequest
+from gifty_compute.maintain.step import ROWS_A_STEP
+from gifty_compute.queue.database import Database
+from gifty_compute.queue.store import TaskStore
+
+__all__ = ["Placing"]
+
+log = logging.getLogger(__name__)
+
+
+class Placing:
+    """Treats such a row as a submit would have treated it."""
+
+    def __init__(self, database: Database, store: TaskStore) -> None:
+        self._db, self._store = database, store
+
+    def run(self, connection: Connection) -> Mapping[str, int]:
+        placed = refused = 0
+        try:
+            rows = self._db.rows_on(connection, "unplaced", limit=ROWS_A_STEP)
+        except ValueError as error:
+            # Nested deeper than any reader goes. The rest of the pass must not suffer from one such row.
+            log.error("maintain: rows inserted by SQL cannot be read: %s", error)
+            return {"placed": 0, "refused": 0}
+        for row in rows:
+            row_id = str(row["id"])
+            try:
+                columns = self._store.placed(row["task_type"], row["payload"], where="payload")
+            except InvalidRequest as error:
+                ended = self._db.rows_on(connection, "refuse", id=row_id, error=f"{error.code}: {error}")
+                refused += len(ended)
+            else:
+                placed += len(self._db.rows_on(connection, "place", id=row_id, **columns))
+        return {"placed": placed, "refused": refused}
