@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 
 from api import create_app
 from gifty_compute.core import Core, build
@@ -76,6 +78,18 @@ def core_with(settings: Settings, fake: FakeProviders, tmp_path: Path) -> Iterat
 @pytest.fixture
 def client(core: Core) -> FlaskClient:
     return create_app(core).test_client()
+
+
+@pytest.fixture
+def facade_url(core: Core) -> Iterator[str]:
+    """The facade on a socket."""
+    server = make_server("127.0.0.1", 0, create_app(core), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
 
 
 @pytest.fixture

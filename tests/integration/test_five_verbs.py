@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import uuid4
 
 import numpy as np
 import pytest
 from sqlalchemy import text
-from werkzeug.serving import make_server
 
-from api import create_app
 from gifty_compute.core import Core
 from gifty_compute.errors import InvalidResult, LeaseLost, TaskFinished, Unauthorized
 from gifty_compute.perform import TaskSource
@@ -23,17 +20,6 @@ from gifty_compute.wire.task import Held, Holder, SubmitRequest, Task, Want
 ALICE = Holder(worker_id="alice", session="1", credential="shared")
 BOB = Holder(worker_id="bob", session="1", credential="shared")
 MODEL = "multilingual-e5-small"
-
-
-@pytest.fixture
-def facade_url(core: Core) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, create_app(core), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
 
 
 @pytest.fixture(params=["sql", "http"])
