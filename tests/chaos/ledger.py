@@ -149,6 +149,11 @@ class Ledger:
         else:
             assert isinstance(refused, Conflict)
 
+    def late(self) -> list[Handed]:
+        """What was handed out and is no longer held so, of tasks whose end is not a result."""
+        live = {one for one, state in self.states.items() if state.status != "completed"}
+        return [one for one in self.handed if one.task.id in live and not self._holds(one)]
+
     def check(self) -> None:
         """The rows are what the state machine says, and every end has told its one callback."""
         rows = self._sql(

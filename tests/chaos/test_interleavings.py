@@ -1,6 +1,6 @@
 """Two workers and a lease that runs out, their steps interleaved in every order, over SQL and over HTTP.
 
-Each step is checked against the state machine as it happens; at the end whoever is left does the rest, and there
+Each step is checked against the state machine as it happens; in the end whoever is left does the rest; there
 must have been one end and one callback.
 """
 

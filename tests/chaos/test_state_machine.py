@@ -55,6 +55,7 @@ class Queue(RuleBasedStateMachine):
     def submit(self, max_attempts: int) -> None:
         self.ledger.submit(max_attempts)
 
+    @precondition(lambda self: self.ledger.states)
     @rule(holder=st.sampled_from(HOLDERS), limit=st.integers(1, 3))
     def claim(self, holder: Holder, limit: int) -> None:
         self.ledger.claim(self.store, holder, limit)
@@ -70,6 +71,22 @@ class Queue(RuleBasedStateMachine):
                 self.ledger.claim(self.store, holder, 2, locked)
             finally:
                 own.rollback()
+
+    @precondition(lambda self: self.ledger.handed)
+    @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
+    def another_takes_over(self, data: st.DataObject, holder: Holder) -> None:
+        self.ledger.expire(self._handed(data).task.id)
+        self.ledger.claim(self.store, holder, 1)
+
+    @precondition(lambda self: self.ledger.late())
+    @rule(data=st.data(), how=st.sampled_from(["extend", "complete", "fail", "release"]))
+    def report_late(self, data: st.DataObject, how: str) -> None:
+        late = self.ledger.late()
+        one = late[data.draw(st.integers(0, len(late) - 1))]
+        if how == "fail":
+            self.ledger.fail(self.store, one, retryable=True)
+        else:
+            getattr(self.ledger, how)(self.store, one)
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())
@@ -147,7 +164,7 @@ def walk(machine: type[Queue], examples: int, *phases: Phase) -> None:
         machine,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=30,
+            stateful_step_count=50,
             deadline=None,
             database=None,
             derandomize=not SOAK,
