@@ -1,13 +1,14 @@
 """What Gifty's backend imports today, by the same names and with the same signatures, over the SDK.
 
-The calls are awaitable; each runs the waiting client in a thread of its own pool, so that no further library
-is needed and calls do not queue for the few threads of the event loop's pool.
-What differs: a failure raises (zeros came back before), and low priority gives back a handle.
+The calls are awaitable; each runs the blocking client in a thread of our own, so that no further library is
+needed and calls do not queue for the few threads of the event loop's pool.
+What differs: a failure raises (zeros came back before), and low priority gives back a handle, to be awaited.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, Field
 
 from gifty_compute.client.answers import Chat
-from gifty_compute.client.low import TaskHandle
+from gifty_compute.client.calls import ApiCall
+from gifty_compute.client.door import CONNECTIONS
+from gifty_compute.client.handles import AsyncTaskHandle
+from gifty_compute.client.low import Low
+from gifty_compute.client.plans import Plan, Plans, Send, follow_async
 from gifty_compute.client.sync import Client
+from gifty_compute.wire.task import Task
 
 __all__ = [
     "IntelligenceAPIClient",
@@ -28,6 +34,9 @@ __all__ = [
     "Message",
     "get_intelligence_client",
 ]
+
+
+T = TypeVar("T")
 
 
 class Message(BaseModel):
@@ -51,26 +60,28 @@ class IntelligenceAPIClient:
     """Embeddings, reranking, classification and scoring; `db` is accepted and not used."""
 
     def __init__(self, client: Client | None = None) -> None:
-        self._client = client or Client()
+        """Without a client, by the one of this process."""
+        self._client = client or _process.client()
+        self._low = Low(_InThreads(self._client).submit)
 
     async def get_embeddings(
         self, texts: list[str], priority: str = "high", db: Any = None
-    ) -> list[list[float]] | TaskHandle:
+    ) -> list[list[float]] | AsyncTaskHandle:
         """One vector a text; with priority low the handle of the task. Raises when nobody could answer."""
         del db
         if _is_low(priority):
-            return await _in_thread(self._client.low.embeddings, texts)
+            return await self._low.embeddings(texts)
         answer = await _in_thread(self._client.embeddings, texts)
         vectors: list[list[float]] = [[float(number) for number in vector] for vector in answer.vectors]
         return vectors
 
     async def rerank(
         self, query: str, documents: list[str], priority: str = "high", db: Any = None
-    ) -> list[float] | TaskHandle:
+    ) -> list[float] | AsyncTaskHandle:
         """A score for each document, in their order."""
         del db
         if _is_low(priority):
-            return await _in_thread(self._client.low.rerank, query, documents)
+            return await self._low.rerank(query, documents)
         return (await _in_thread(self._client.rerank, query, documents)).scores
 
     async def classify_categories(
@@ -79,11 +90,11 @@ class IntelligenceAPIClient:
         internal_categories: Sequence[dict[str, Any]] | None = None,
         priority: str = "high",
         db: Any = None,
-    ) -> list[dict[str, Any]] | TaskHandle:
+    ) -> list[dict[str, Any]] | AsyncTaskHandle:
         """One `{"external_name", "internal_category_id", "confidence"}` a name; the id may be None."""
         del db
         if _is_low(priority):
-            return await _in_thread(self._client.low.classify, external_names, internal_categories)
+            return await self._low.classify(external_names, internal_categories)
         answer = await _in_thread(self._client.classify, external_names, internal_categories)
         return [
             {
@@ -102,13 +113,13 @@ class IntelligenceAPIClient:
         category: str | None = None,
         priority: str = "high",
         db: Any = None,
-    ) -> dict[str, Any] | TaskHandle:
+    ) -> dict[str, Any] | AsyncTaskHandle:
         """`{"gift_score", "reasoning", "tags"}` of a product; the score is from 0 to 10."""
         del db
         fields = {"title": title, "description": description, "price": price, "category": category}
         product = {name: value for name, value in fields.items() if value is not None}
         if _is_low(priority):
-            return await _in_thread(self._client.low.score, [product])
+            return await self._low.score([product])
         answer = await _in_thread(self._client.score, product)
         return {"gift_score": answer.gift_score, "reasoning": answer.reasoning, "tags": answer.tags}
 
@@ -118,7 +129,7 @@ class LLMClient:
 
     def __init__(self, provider: str | None = None, client: Client | None = None) -> None:
         """`provider` asks that one alone; without it logic.yaml decides."""
-        self._provider, self._client = provider, client or Client()
+        self._provider, self._client = provider, client or _process.client()
 
     async def generate_text(
         self,
@@ -157,23 +168,68 @@ class LLMFactory:
 
 def get_intelligence_client() -> IntelligenceAPIClient:
     """The one client of this process."""
-    global _client
-    with _lock:
-        if _client is None:
-            _client = IntelligenceAPIClient()
-        return _client
+    return _process.intelligence()
 
 
-_client: IntelligenceAPIClient | None = None
-_lock = threading.Lock()
-# As many calls as the client has connections for; threads begin as they are needed.
-_threads = ThreadPoolExecutor(64, thread_name_prefix="gifty-compute")
-T = TypeVar("T")
+class _Process:
+    """What this process has one of. A child after a fork gets its own: threads do not come along."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._intelligence: IntelligenceAPIClient | None = None
+        # As many calls as the client has connections for; threads begin as they are needed. Who waits for a
+        # task holds a thread for long, and must not take it from a call that somebody waits for.
+        self.calls = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="gifty-compute")
+        self.waits = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="gifty-compute-wait")
+
+    def client(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = Client()
+            return self._client
+
+    def intelligence(self) -> IntelligenceAPIClient:
+        client = self.client()
+        with self._lock:
+            if self._intelligence is None:
+                self._intelligence = IntelligenceAPIClient(client)
+            return self._intelligence
+
+
+class _InThreads:
+    """Carries out plans with each call in a thread, and the pauses in none."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def plans(self) -> Plans:
+        return self._client.plans
+
+    async def follow(self, plan: Plan[T]) -> T:
+        return await follow_async(plan, self._once, asyncio.sleep)
+
+    async def submit(self, call: ApiCall[Task]) -> AsyncTaskHandle:
+        return AsyncTaskHandle(self, await self.follow(self.plans.trying(call)))
+
+    async def _once(self, step: Send[Any]) -> Any:
+        pool = _process.waits if "wait" in step.call.query else _process.calls
+        return await asyncio.get_running_loop().run_in_executor(pool, self._client.once, step)
+
+
+def _begin_anew() -> None:
+    global _process
+    _process = _Process()
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 async def _in_thread(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_threads, partial(function, *arguments, **named))
+    return await loop.run_in_executor(_process.calls, partial(function, *arguments, **named))
 
 
 def _is_low(priority: str) -> bool:

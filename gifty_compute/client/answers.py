@@ -16,6 +16,7 @@ __all__ = [
     "Classification",
     "Embeddings",
     "Mapped",
+    "Origin",
     "Ranked",
     "Ranking",
     "Score",
@@ -36,7 +37,7 @@ class Origin:
     """Who answered, by the answer's headers."""
 
     provider: str | None = None
-    """None for the result of a task: a worker did it."""
+    """None for the result of a task, which a worker did; of `llm` the worker's own word."""
     cached: bool = False
     attempts: int | None = None
     config: str | None = None
@@ -52,7 +53,7 @@ class Origin:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embeddings:
     """`vectors`: float32 [texts, dim], a numpy array where numpy is installed, else lists of floats."""
 
@@ -98,7 +99,7 @@ class Classification:
     """One mapping a name, in the order of the names."""
 
     mappings: list[Mapped]
-    model: str
+    model: str | None
     origin: Origin = Origin()
 
 
@@ -112,6 +113,8 @@ class Score:
     model: str
     version: str | None = None
     gift_vector: dict[str, Any] | None = None
+    id: str | int | None = None
+    """Of a product of a task, as it was submitted."""
     origin: Origin = Origin()
 
 

@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from random import Random
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import httpx
-
 from gifty_compute.client import calls
 from gifty_compute.client.answers import Chat, ChatPiece, Classification, Embeddings, Ranking, Score
-from gifty_compute.client.attempt import ChatEvents, Door, again, read_answer
-from gifty_compute.client.calls import ApiCall
-from gifty_compute.client.errors import ApiError, ServiceFault, TaskFailed, Unreachable
-from gifty_compute.clock import Clock, Deadline, SystemClock
+from gifty_compute.client.calls import ApiCall, Categories, Messages
+from gifty_compute.client.door import Door
+from gifty_compute.client.events import ChatEvents
+from gifty_compute.client.handles import AsyncTaskHandle
+from gifty_compute.client.low import Low
+from gifty_compute.client.mapping import Job, map_texts_async
+from gifty_compute.client.over_httpx import OverHttpx
+from gifty_compute.client.plans import Plan, Plans, Send, follow_async
+from gifty_compute.client.tasks import AsyncTasks
+from gifty_compute.clock import Clock, SystemClock
+from gifty_compute.wire.task import Task
 
 __all__ = ["AsyncClient"]
 
 T = TypeVar("T")
-_WAIT_SECONDS, _SPARE_SECONDS = 60.0, 10.0
 
 
 class AsyncClient:
-    """`Client` with `await`: the same calls, the same answers, the same errors."""
+    """`Client` with `await`: the same calls, the same answers, the same errors; for one event loop.
+
+    `await client.low.embeddings(texts)` gives a handle whose methods are awaited; `client.map`,
+    `client.tasks.list` and `client.stream_chat` are read with `async for`.
+    """
 
     def __init__(
         self,
         base_url: str | None = None,
         token: str | None = None,
         *,
-        timeout: float = 60.0,
+        timeout: float = 75.0,
         clock: Clock | None = None,
+        rng: Random | None = None,
     ) -> None:
-        self._door, self._timeout, self._clock = Door(base_url, token), timeout, clock or SystemClock()
-        self._http = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+        """As of `Client`; proxies and certificates are taken from the environment, as httpx does."""
+        self._door, clock = Door(base_url, token), clock or SystemClock()
+        self._http = OverHttpx(self._door, clock)
+        self.plans = Plans(timeout, clock, rng or Random())  # noqa: S311 - of pauses, not of secrets
+        self.tasks = AsyncTasks(self, self._handle)
+        self.low = Low(self._handle)
 
     async def embeddings(
         self,
@@ -44,8 +58,8 @@ class AsyncClient:
         input_type: str | None = None,
         timeout: float | None = None,
     ) -> Embeddings:
-        call = calls.embeddings(texts, model=model, input_type=input_type, timeout=timeout)
-        return await self.run(call, timeout)
+        """One vector a text, in order; input_type is query or passage."""
+        return await self.run(calls.embeddings(texts, model=model, input_type=input_type, timeout=timeout))
 
     async def rerank(
         self,
@@ -56,26 +70,28 @@ class AsyncClient:
         top_n: int | None = None,
         timeout: float | None = None,
     ) -> Ranking:
-        call = calls.rerank(query, documents, model=model, top_n=top_n, timeout=timeout)
-        return await self.run(call, timeout)
+        """A score for each document, and the documents best first."""
+        return await self.run(calls.rerank(query, documents, model=model, top_n=top_n, timeout=timeout))
 
     async def classify(
         self,
         external_names: Sequence[str],
-        internal_categories: Sequence[Mapping[str, Any]] | None = None,
+        internal_categories: Categories | None = None,
         *,
         timeout: float | None = None,
     ) -> Classification:
-        return await self.run(calls.classify(external_names, internal_categories, timeout=timeout), timeout)
+        """Gifty's category for each name; without categories the configured tree is used."""
+        return await self.run(calls.classify(external_names, internal_categories, timeout=timeout))
 
     async def score(
         self, product: Mapping[str, Any], *, axes: bool = False, timeout: float | None = None
     ) -> Score:
-        return await self.run(calls.score(product, axes=axes, timeout=timeout), timeout)
+        """How good a gift a product is; `title` is required, the rest of the contract's fields are not."""
+        return await self.run(calls.score(product, axes=axes, timeout=timeout))
 
     async def chat(
         self,
-        messages: Iterable[Any],
+        messages: Messages,
         *,
         model: str | None = None,
         max_tokens: int | None = None,
@@ -84,8 +100,9 @@ class AsyncClient:
         json_mode: bool = False,
         timeout: float | None = None,
     ) -> Chat:
+        """A language model's answer; model is fast, smart or PROVIDER/MODEL."""
         call = calls.chat(
-            calls.messages_of(messages),
+            messages,
             model=model,
             max_tokens=max_tokens,
             temperature=temperature,
@@ -94,97 +111,89 @@ class AsyncClient:
             stream=False,
             timeout=timeout,
         )
-        return await self.run(call, timeout)
+        return await self.run(call)
 
-    async def stream_chat(
+    def stream_chat(
         self,
-        messages: Iterable[Any],
+        messages: Messages,
         *,
         model: str | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
         stop: Sequence[str] | None = None,
+        json_mode: bool = False,
         timeout: float | None = None,
-    ) -> AsyncIterator[ChatPiece]:
-        """The answer piece by piece; leaving the loop early ends it at its source, too."""
+    ) -> AsyncGenerator[ChatPiece, None]:
+        """The same, piece by piece, for `async for`.
+
+        Who leaves the loop early ends the answer at its source, too: at once with `contextlib.aclosing`.
+        """
         call = calls.chat(
-            calls.messages_of(messages),
+            messages,
             model=model,
             max_tokens=max_tokens,
             temperature=temperature,
             stop=stop,
-            json_mode=False,
+            json_mode=json_mode,
             stream=True,
             timeout=timeout,
         )
-        request = self._request(call, timeout or self._timeout)
-        response = await self._sent(request, stream=True)
-        try:
-            if response.status_code != 200:
-                read_answer(call, response.status_code, response.headers, await response.aread())
-            events = ChatEvents()
-            async for line in response.aiter_lines():
-                for piece in events.feed(line):
-                    yield piece
-            if not events.ended:
-                raise ServiceFault("the answer broke off")
-        except httpx.HTTPError as error:
-            raise Unreachable("the connection was lost in the middle of an answer") from error
-        finally:
-            await response.aclose()
+        return self._stream(call)
 
-    async def submit(self, task_type: str, payload: Mapping[str, Any], **how: Any) -> Mapping[str, Any]:
-        """A low-priority task, as the contract shows it; `result` waits for its end."""
-        said = {name: value for name, value in payload.items() if value is not None}
-        return await self.run(calls.submit(task_type, said, **how))
-
-    async def result(self, task_id: str) -> Any:
-        """A task's result, as soon as it is there. Raises TaskFailed where it ended without one."""
-        while True:
-            task = await self.run(calls.task(task_id, wait=_WAIT_SECONDS), _WAIT_SECONDS + _SPARE_SECONDS)
-            if task["status"] == "completed":
-                return calls.result_of(task)
-            if task["status"] in ("failed", "cancelled"):
-                message = task.get("error") or f"task {task_id} was {task['status']}"
-                raise TaskFailed(message, task_id=task_id, status=task["status"])
-
-    async def run(self, call: ApiCall[T], timeout: float | None = None) -> T:
-        """Makes a call. Raises ApiError, Unreachable."""
-        deadline = Deadline.after(timeout or self._timeout, self._clock)
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                response = await self._sent(self._request(call, max(0.001, deadline.remaining)), stream=False)
-                return read_answer(call, response.status_code, response.headers, response.content)
-            except (ApiError, Unreachable) as error:
-                pause = again(call, error, tries, deadline)
-                if pause is None:
-                    raise
-            await asyncio.sleep(pause)
-
-    def _request(self, call: ApiCall[Any], seconds: float) -> httpx.Request:
-        return self._http.build_request(
-            call.method,
-            self._door.base_url + call.path,
-            json=call.body,
-            params=call.query or None,
-            headers=self._door.headers(call),
-            timeout=httpx.Timeout(seconds, connect=min(seconds, 10.0)),
+    def map(
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        *,
+        model: str | None = None,
+        input_type: str | None = None,
+        run_id: str | None = None,
+        tokens_a_task: int = 4000,
+        tasks_ahead: int = 64,
+        progress: bool = False,
+    ) -> AsyncGenerator[Any, None]:
+        """As `Client.map`, for `async for`; the texts may be awaited, too."""
+        job = Job(
+            texts,
+            model=model,
+            input_type=input_type,
+            run_id=run_id,
+            tokens_a_task=tokens_a_task,
+            tasks_ahead=tasks_ahead,
+            progress=progress,
         )
+        return map_texts_async(job, texts, self._resumed)
 
-    async def _sent(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
-        try:
-            return await self._http.send(request, stream=stream)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Unreachable("the service cannot be reached", sent=False) from error
-        except httpx.TimeoutException as error:
-            raise Unreachable("the service did not answer in time") from error
-        except httpx.HTTPError as error:
-            raise Unreachable("the connection to the service was lost") from error
+    async def run(self, call: ApiCall[T]) -> T:
+        """Makes a call. Raises ApiError, Unreachable."""
+        return await self.follow(self.plans.trying(call))
+
+    async def follow(self, plan: Plan[T]) -> T:
+        """Does what a plan says."""
+        return await follow_async(plan, self.once, asyncio.sleep)
+
+    async def once(self, step: Send[T]) -> T:
+        """One try of a call. Raises ApiError, Unreachable."""
+        return await self._http.once(step)
+
+    async def _handle(self, call: ApiCall[Task]) -> AsyncTaskHandle:
+        return AsyncTaskHandle(self, await self.run(call))
+
+    async def _resumed(self, call: ApiCall[Task]) -> AsyncTaskHandle:
+        return AsyncTaskHandle(self, await self.follow(self.plans.resuming(call)))
+
+    async def _stream(self, call: ApiCall[Any]) -> AsyncGenerator[ChatPiece, None]:
+        events = ChatEvents()
+        async with await follow_async(self.plans.trying(call), self._http.begin, asyncio.sleep) as stream:
+            async for data in stream:
+                for piece in events.feed(data):
+                    yield piece
+                if events.ended:
+                    return
+        raise self._door.lost(call)
 
     async def close(self) -> None:
-        await self._http.aclose()
+        """Closes all connections."""
+        await self._http.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,99 +2,122 @@
 
 from __future__ import annotations
 
+import json
+import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
+from urllib.parse import quote
 
-from gifty_compute.client.answers import (
-    Chat,
-    ChatPiece,
-    Classification,
-    Embeddings,
-    Mapped,
-    Origin,
-    Ranked,
-    Ranking,
-    Score,
-    Tokens,
-    vectors_of,
-)
+from gifty_compute.client import reading
+from gifty_compute.client.answers import Chat, Classification, Embeddings, Ranking, Score
+from gifty_compute.client.reading import Headers
+from gifty_compute.wire.task import Task, TaskList
 
-__all__ = ["ApiCall", "chat", "classify", "embeddings", "piece_of", "rerank", "result_of", "score", "submit"]
+__all__ = [
+    "ApiCall",
+    "Categories",
+    "How",
+    "Messages",
+    "cancel",
+    "categories_body",
+    "chat",
+    "classify",
+    "embeddings",
+    "listed",
+    "messages_of",
+    "rerank",
+    "retry",
+    "score",
+    "submit",
+    "task",
+    "tasks",
+]
 
 T = TypeVar("T")
-Headers = Mapping[str, str]
+Categories = Sequence[Mapping[str, Any]]
+Messages = Iterable[Any]
+"""Mappings or objects, each with role and content."""
+
+# Of the caller's time; the rest is for the way, so that the service's own word is here before it is over.
+_TOLD = 0.9
+# What a call that waits for a task may take longer than it waits.
+_SPARE_SECONDS = 10.0
+_LONGEST_KEY = 255
+
+
+class How(TypedDict, total=False):
+    """How a task is to be done. `key` is its Idempotency-Key: the same key finds the same task again."""
+
+    key: str | None
+    metadata: Mapping[str, Any] | None
+    callback_url: str | None
+    max_attempts: int | None
+    priority: Literal["low", "high"] | None
 
 
 @dataclass(frozen=True)
 class ApiCall(Generic[T]):
-    """One call. `read(body, headers)` makes its answer; `repeatable` says that two are as good as one."""
+    """One call. `read(body, headers)` makes its answer."""
 
     method: str
     path: str
-    read: Callable[[Any, Headers], T]
+    read: Callable[[Any, Headers], T] = field(repr=False)
     body: dict[str, Any] | None = field(default=None, repr=False)
-    query: dict[str, Any] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    """The seconds that all of it may take; None leaves that to the client."""
+    budgeted: bool = False
+    """Whether the service is told of the timeout."""
     repeatable: bool = False
+    """Whether two are as good as one: it changes nothing, or has an Idempotency-Key."""
 
+    def content(self, seconds: float) -> bytes | None:
+        """The body of a try that may take so many seconds."""
+        if self.body is None:
+            return None
+        told = {"timeout_ms": max(1, int(seconds * 1000 * _TOLD))} if self.budgeted else {}
+        body = {**self.body, **told}
+        try:
+            return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:
+            # Half a surrogate pair: the service says in which text it is.
+            return json.dumps(body).encode()
 
-def _body(timeout: float | None, **fields: Any) -> dict[str, Any]:
-    if timeout is not None:
-        fields["timeout_ms"] = max(1, round(timeout * 1000))
-    return {name: value for name, value in fields.items() if value is not None}
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
 
 
 def embeddings(
     texts: Sequence[str], *, model: str | None, input_type: str | None, timeout: float | None
 ) -> ApiCall[Embeddings]:
-    def read(body: Any, headers: Headers) -> Embeddings:
-        rows = [row["embedding"] for row in sorted(body["data"], key=lambda row: row["index"])]
-        space = headers.get("X-Gifty-Space")
-        return Embeddings(vectors_of(rows), body["model"], space, _tokens(body), Origin.of(headers))
-
-    fields = {"input": list(texts), "model": model, "input_type": input_type, "encoding_format": "base64"}
-    return ApiCall("POST", "/v1/embeddings", read, _body(timeout, **fields))
+    body = {"input": listed(texts, "texts"), "model": model, "input_type": input_type}
+    body["encoding_format"] = "base64"
+    return _high("/v1/embeddings", reading.embeddings, body, timeout)
 
 
 def rerank(
     query: str, documents: Sequence[str], *, model: str | None, top_n: int | None, timeout: float | None
 ) -> ApiCall[Ranking]:
-    def read(body: Any, headers: Headers) -> Ranking:
-        results = [
-            Ranked(row["index"], row["relevance_score"], row.get("document")) for row in body["results"]
-        ]
-        origin = Origin.of(headers)
-        return Ranking(body["scores"], results, body["model"], body["kind"], _tokens(body), origin)
-
-    fields = {"query": query, "documents": list(documents), "model": model, "top_n": top_n}
-    return ApiCall("POST", "/v1/rerank", read, _body(timeout, **fields))
+    body = {"query": query, "documents": listed(documents, "documents"), "model": model, "top_n": top_n}
+    return _high("/v1/rerank", reading.ranking, body, timeout)
 
 
 def classify(
-    external_names: Sequence[str],
-    internal_categories: Sequence[Mapping[str, Any]] | None,
-    *,
-    timeout: float | None,
+    external_names: Sequence[str], internal_categories: Categories | None, *, timeout: float | None
 ) -> ApiCall[Classification]:
-    def read(body: Any, headers: Headers) -> Classification:
-        return Classification([_mapped(row) for row in body["mappings"]], body["model"], Origin.of(headers))
-
-    categories = None if internal_categories is None else [dict(one) for one in internal_categories]
-    fields = {"external_names": list(external_names), "internal_categories": categories}
-    return ApiCall("POST", "/v1/classify/categories", read, _body(timeout, **fields))
+    body = categories_body(external_names, internal_categories)
+    return _high("/v1/classify/categories", reading.classification, body, timeout)
 
 
 def score(product: Mapping[str, Any], *, axes: bool, timeout: float | None) -> ApiCall[Score]:
-    def read(body: Any, headers: Headers) -> Score:
-        return _score(body, body, Origin.of(headers))
-
-    return ApiCall("POST", "/v1/products/score", read, _body(timeout, **product, axes=axes or None))
+    return _high("/v1/products/score", reading.score, {**product, "axes": axes or None}, timeout)
 
 
 def chat(
-    messages: Sequence[Mapping[str, str]],
+    messages: Messages,
     *,
     model: str | None,
     max_tokens: int | None,
@@ -104,95 +127,82 @@ def chat(
     stream: bool,
     timeout: float | None,
 ) -> ApiCall[Chat]:
-    def read(body: Any, headers: Headers) -> Chat:
-        [choice] = body["choices"]
-        content = choice["message"]["content"]
-        tokens, origin = _tokens(body), Origin.of(headers)
-        return Chat(content, choice["finish_reason"], body["model"], body["id"], tokens, origin)
-
-    fields = {
-        "messages": [dict(message) for message in messages],
+    body = {
+        "messages": messages_of(messages),
         "model": model,
         "max_tokens": max_tokens,
         "temperature": temperature,
-        "stop": list(stop) if stop else None,
+        "stop": listed(stop, "stop") if stop else None,
         "response_format": {"type": "json_object"} if json_mode else None,
         "stream": stream or None,
     }
-    return ApiCall("POST", "/v1/chat/completions", read, _body(timeout, **fields))
+    return _high("/v1/chat/completions", reading.chat, body, timeout)
 
 
-def piece_of(chunk: Any) -> ChatPiece | None:
-    """What one event of a streamed answer holds; None for one without text and reason."""
-    for choice in chunk.get("choices", ()):
-        text, reason = choice.get("delta", {}).get("content") or "", choice.get("finish_reason")
-        if text or reason:
-            return ChatPiece(text, reason)
-    return None
-
-
-def submit(
-    task_type: str,
-    payload: Mapping[str, Any],
-    *,
-    key: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    callback_url: str | None = None,
-    max_attempts: int | None = None,
-    priority: str | None = None,
-) -> ApiCall[dict[str, Any]]:
+def submit(task_type: str, payload: Mapping[str, Any], **how: Unpack[How]) -> ApiCall[Task]:
     """Always under an Idempotency-Key: a submit whose answer was lost may be repeated."""
-    fields = {
+    key = how.get("key") or uuid.uuid4().hex
+    if len(key) > _LONGEST_KEY or not all(" " <= character <= "~" for character in key):
+        raise ValueError(f"key: an Idempotency-Key is up to {_LONGEST_KEY} characters of printable ASCII")
+    metadata = how.get("metadata")
+    body = {
         "task_type": task_type,
-        "payload": dict(payload),
+        "payload": _said(payload),
         "metadata": None if metadata is None else dict(metadata),
-        "callback_url": callback_url,
-        "max_attempts": max_attempts,
-        "priority": priority,
+        "callback_url": how.get("callback_url"),
+        "max_attempts": how.get("max_attempts"),
+        "priority": how.get("priority"),
     }
-    headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-    return ApiCall("POST", "/v1/tasks", _as_is, _body(None, **fields), headers=headers, repeatable=True)
+    headers = {"Idempotency-Key": key}
+    return ApiCall("POST", "/v1/tasks", reading.task, _said(body), headers=headers, repeatable=True)
 
 
-def task(task_id: str, *, wait: float = 0) -> ApiCall[dict[str, Any]]:
-    query = {"wait": f"{wait:g}"} if wait else {}
-    return ApiCall("GET", f"/v1/tasks/{task_id}", _as_is, query=query, repeatable=True)
+def task(task_id: str, *, wait: float = 0) -> ApiCall[Task]:
+    """The task; with `wait` as soon as it has ended or so many seconds have passed."""
+    query = {"wait": f"{wait:.3f}"} if wait else {}
+    timeout = wait + _SPARE_SECONDS if wait else None
+    return ApiCall("GET", _path(task_id), reading.task, query=query, timeout=timeout, repeatable=True)
 
 
-def tasks(**query: Any) -> ApiCall[dict[str, Any]]:
-    chosen = {name: str(value) for name, value in query.items() if value is not None}
-    return ApiCall("GET", "/v1/tasks", _as_is, query=chosen, repeatable=True)
+def tasks(
+    *,
+    status: str | None = None,
+    task_type: str | None = None,
+    batch_id: str | None = None,
+    cursor: str | None = None,
+) -> ApiCall[TaskList]:
+    """One page, newest first."""
+    query = {"status": status, "task_type": task_type, "batch_id": batch_id, "cursor": cursor}
+    return ApiCall("GET", "/v1/tasks", reading.page, query=_said({**query, "limit": "100"}), repeatable=True)
 
 
-def act(path: str) -> ApiCall[dict[str, Any]]:
-    """A POST without a body: cancel and retry."""
-    return ApiCall("POST", path, _as_is)
+def cancel(task_id: str) -> ApiCall[Task]:
+    return ApiCall("POST", f"{_path(task_id)}/cancel", reading.task, repeatable=True)
 
 
-def result_of(task: Mapping[str, Any]) -> Any:
-    """The result of a completed task as the client's own value; as it is for types that it does not know."""
-    result = task["result"]
-    match task["task_type"]:
-        case "embedding":
-            return Embeddings(vectors_of(result["embeddings"]), result["model"], result.get("space"))
-        case "rerank":
-            scores = result["scores"]
-            order = sorted(range(len(scores)), key=lambda index: -scores[index])
-            results = [Ranked(index, scores[index]) for index in order]
-            return Ranking(scores, results, result["model"], result["kind"])
-        case "classify":
-            return Classification([_mapped(row) for row in result["mappings"]], result["model"])
-        case "score":
-            return [_score(row, result, Origin()) for row in result["scores"]]
-        case "llm":
-            used = result.get("usage")
-            tokens = Tokens(used["input_tokens"], used["output_tokens"]) if used else None
-            reason = result.get("finish_reason", "stop")
-            return Chat(result["content"], reason, result["model"], tokens=tokens)
-    return result
+def retry(task_id: str) -> ApiCall[Task]:
+    """Not repeatable: after the first the task is pending, which is a conflict for the second."""
+    return ApiCall("POST", f"{_path(task_id)}/retry", reading.task)
 
 
-def messages_of(messages: Iterable[Any]) -> list[dict[str, str]]:
+def categories_body(external_names: Sequence[str], internal_categories: Categories | None) -> dict[str, Any]:
+    """What the high-priority path and a task's payload both say."""
+    categories = None if internal_categories is None else [dict(one) for one in internal_categories]
+    return {"external_names": listed(external_names, "external_names"), "internal_categories": categories}
+
+
+def listed(values: Iterable[str], name: str) -> list[str]:
+    """The values as a list. Raises TypeError for a text, whose letters would be taken for texts.
+
+    >>> listed(("чай", "кофе"), "texts")
+    ['чай', 'кофе']
+    """
+    if isinstance(values, str | bytes):
+        raise TypeError(f"{name}: a list of texts is wanted, not one text")
+    return list(values)
+
+
+def messages_of(messages: Messages) -> list[dict[str, Any]]:
     """Mappings or objects with role and content as plain messages."""
     return [
         dict(one) if isinstance(one, Mapping) else {"role": one.role, "content": one.content}
@@ -200,29 +210,17 @@ def messages_of(messages: Iterable[Any]) -> list[dict[str, str]]:
     ]
 
 
-def _as_is(body: Any, headers: Headers) -> dict[str, Any]:  # noqa: ARG001 - it fits ApiCall.read
-    found: dict[str, Any] = body
-    return found
+def _high(
+    path: str, read: Callable[[Any, Headers], T], body: dict[str, Any], timeout: float | None
+) -> ApiCall[T]:
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ValueError(f"timeout: {timeout!r} is not a number of seconds above 0")
+    return ApiCall("POST", path, read, _said(body), timeout=timeout, budgeted=timeout is not None)
 
 
-def _mapped(row: Any) -> Mapped:
-    return Mapped(row["external_name"], row["internal_category_id"], row.get("confidence"))
+def _said(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
-def _score(row: Any, about: Any, origin: Origin) -> Score:
-    return Score(
-        row["gift_score"],
-        row["reasoning"],
-        row["tags"],
-        about["model"],
-        about.get("version"),
-        row.get("gift_vector"),
-        origin,
-    )
-
-
-def _tokens(body: Any) -> Tokens | None:
-    used = body.get("usage")
-    if not used:
-        return None
-    return Tokens(used["prompt_tokens"], used["total_tokens"] - used["prompt_tokens"])
+def _path(task_id: str) -> str:
+    return f"/v1/tasks/{quote(str(task_id), safe='')}"

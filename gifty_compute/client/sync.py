@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from random import Random
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import requests
-from requests.adapters import HTTPAdapter
-
 from gifty_compute.client import calls
 from gifty_compute.client.answers import Chat, ChatPiece, Classification, Embeddings, Ranking, Score
-from gifty_compute.client.attempt import ChatEvents, Door, again, read_answer
-from gifty_compute.client.calls import ApiCall
-from gifty_compute.client.errors import ApiError, ServiceFault, Unreachable
-from gifty_compute.client.low import Low, Tasks
-from gifty_compute.client.mapping import map_texts
-from gifty_compute.clock import Clock, Deadline, SystemClock
+from gifty_compute.client.calls import ApiCall, Categories, Messages
+from gifty_compute.client.door import Door
+from gifty_compute.client.events import ChatEvents
+from gifty_compute.client.handles import TaskHandle
+from gifty_compute.client.low import Low
+from gifty_compute.client.mapping import Job, map_texts
+from gifty_compute.client.over_requests import OverRequests
+from gifty_compute.client.plans import Plan, Plans, Send, follow
+from gifty_compute.client.tasks import Tasks
+from gifty_compute.clock import Clock, SystemClock
+from gifty_compute.wire.task import Task
 
 __all__ = ["Client"]
 
@@ -24,11 +27,12 @@ T = TypeVar("T")
 
 
 class Client:
-    """The service as functions. Safe for several threads; close it, or use it in a `with` block.
+    """The service as functions. Threads may share it; it outlives a fork. Close it, or use a `with` block.
 
     High-priority calls wait for their answer: `embeddings`, `rerank`, `classify`, `score`, `chat`,
     `stream_chat`. `low` makes tasks of the same work, `tasks` is what became of them, `map` embeds any number
-    of texts. `timeout` is in seconds and covers all of a call; the service is told of it.
+    of texts. Errors are those of `gifty_compute.client.errors`. A call is made again only where nobody has
+    begun it, or where twice does no harm: reading, and submitting, which has an Idempotency-Key.
     """
 
     def __init__(
@@ -36,17 +40,22 @@ class Client:
         base_url: str | None = None,
         token: str | None = None,
         *,
-        timeout: float = 60.0,
+        timeout: float = 75.0,
         clock: Clock | None = None,
+        rng: Random | None = None,
     ) -> None:
-        """Without arguments GIFTY_COMPUTE_URL and GIFTY_COMPUTE_TOKEN say where and with which token."""
-        self._door, self._timeout, self._clock = Door(base_url, token), timeout, clock or SystemClock()
-        self._session = requests.Session()
-        adapter = HTTPAdapter(pool_maxsize=64, max_retries=0)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
-        self.tasks = Tasks(self.run)
-        self.low = Low(self.run)
+        """Without arguments GIFTY_COMPUTE_URL and GIFTY_COMPUTE_TOKEN say where and with which token.
+
+        `timeout` is in seconds, for calls that have none of their own; the service then goes by its own,
+        which is shorter. A call's own timeout covers all of it, and the service is told. Proxies and
+        certificates are taken from the environment, as requests does.
+        """
+        self._door, self._clock = Door(base_url, token), clock or SystemClock()
+        self._http = OverRequests(self._door, self._clock)
+        self.plans = Plans(timeout, self._clock, rng or Random())  # noqa: S311 - of pauses, not of secrets
+        self.tasks = Tasks(self, self._handle)
+        self.low = Low(self._handle)
+        # What POST /v1/batches will be here: self.batches, beside these two, with handles of its own.
 
     def embeddings(
         self,
@@ -57,8 +66,7 @@ class Client:
         timeout: float | None = None,
     ) -> Embeddings:
         """One vector a text, in order; input_type is query or passage."""
-        call = calls.embeddings(texts, model=model, input_type=input_type, timeout=timeout)
-        return self.run(call, timeout)
+        return self.run(calls.embeddings(texts, model=model, input_type=input_type, timeout=timeout))
 
     def rerank(
         self,
@@ -70,25 +78,25 @@ class Client:
         timeout: float | None = None,
     ) -> Ranking:
         """A score for each document, and the documents best first."""
-        return self.run(calls.rerank(query, documents, model=model, top_n=top_n, timeout=timeout), timeout)
+        return self.run(calls.rerank(query, documents, model=model, top_n=top_n, timeout=timeout))
 
     def classify(
         self,
         external_names: Sequence[str],
-        internal_categories: Sequence[Mapping[str, Any]] | None = None,
+        internal_categories: Categories | None = None,
         *,
         timeout: float | None = None,
     ) -> Classification:
         """Gifty's category for each name; without categories the configured tree is used."""
-        return self.run(calls.classify(external_names, internal_categories, timeout=timeout), timeout)
+        return self.run(calls.classify(external_names, internal_categories, timeout=timeout))
 
     def score(self, product: Mapping[str, Any], *, axes: bool = False, timeout: float | None = None) -> Score:
         """How good a gift a product is; `title` is required, the rest of the contract's fields are not."""
-        return self.run(calls.score(product, axes=axes, timeout=timeout), timeout)
+        return self.run(calls.score(product, axes=axes, timeout=timeout))
 
     def chat(
         self,
-        messages: Iterable[Any],
+        messages: Messages,
         *,
         model: str | None = None,
         max_tokens: int | None = None,
@@ -99,7 +107,7 @@ class Client:
     ) -> Chat:
         """A language model's answer; model is fast, smart or PROVIDER/MODEL."""
         call = calls.chat(
-            calls.messages_of(messages),
+            messages,
             model=model,
             max_tokens=max_tokens,
             temperature=temperature,
@@ -108,30 +116,32 @@ class Client:
             stream=False,
             timeout=timeout,
         )
-        return self.run(call, timeout)
+        return self.run(call)
 
     def stream_chat(
         self,
-        messages: Iterable[Any],
+        messages: Messages,
         *,
         model: str | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
         stop: Sequence[str] | None = None,
+        json_mode: bool = False,
         timeout: float | None = None,
-    ) -> Iterator[ChatPiece]:
-        """The same, piece by piece. Closing the iterator ends the answer at its source, too."""
+    ) -> Generator[ChatPiece, None, None]:
+        """The same, piece by piece. The call is made when the first piece is asked for; closing the generator
+        ends the answer at its source, too."""
         call = calls.chat(
-            calls.messages_of(messages),
+            messages,
             model=model,
             max_tokens=max_tokens,
             temperature=temperature,
             stop=stop,
-            json_mode=False,
+            json_mode=json_mode,
             stream=True,
             timeout=timeout,
         )
-        return self._stream(call, timeout or self._timeout)
+        return self._stream(call)
 
     def map(
         self,
@@ -143,15 +153,17 @@ class Client:
         tokens_a_task: int = 4000,
         tasks_ahead: int = 64,
         progress: bool = False,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """The vector of every text, in order, by low-priority tasks of about so many tokens.
 
-        At most `tasks_ahead` tasks are under way, so that any number of texts needs little memory. With a
-        `run_id` the same texts find the tasks of an earlier run again: a program that died goes on where it
-        was. `progress` shows a bar where tqdm is installed.
+        At most `tasks_ahead` tasks are under way, so that any number of texts needs little memory, and an
+        outage of the service is sat out. With a `run_id` the same texts find the tasks of an earlier run
+        again, and those that failed are tried once more: a program that died goes on where it was. Without
+        one each run makes its own. `progress` shows a bar where tqdm is installed.
+
+        Raises TaskFailed, and MixedSpaces when the configured model changes under way.
         """
-        return map_texts(
-            self.low,
+        job = Job(
             texts,
             model=model,
             input_type=input_type,
@@ -160,61 +172,38 @@ class Client:
             tasks_ahead=tasks_ahead,
             progress=progress,
         )
+        return map_texts(job, texts, self._resumed)
 
-    def run(self, call: ApiCall[T], timeout: float | None = None) -> T:
+    def run(self, call: ApiCall[T]) -> T:
         """Makes a call. Raises ApiError, Unreachable."""
-        deadline = Deadline.after(timeout or self._timeout, self._clock)
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return self._once(call, deadline)
-            except (ApiError, Unreachable) as error:
-                pause = again(call, error, tries, deadline)
-                if pause is None:
-                    raise
-            self._clock.sleep(pause)
+        return self.follow(self.plans.trying(call))
 
-    def _once(self, call: ApiCall[T], deadline: Deadline) -> T:
-        with self._send(call, deadline, stream=False) as response:
-            return read_answer(call, response.status_code, response.headers, response.content)
+    def follow(self, plan: Plan[T]) -> T:
+        """Does what a plan says."""
+        return follow(plan, self.once, self._clock.sleep)
 
-    def _stream(self, call: ApiCall[Any], timeout: float) -> Iterator[ChatPiece]:
-        with self._send(call, Deadline.after(timeout, self._clock), stream=True) as response:
-            if response.status_code != 200:
-                read_answer(call, response.status_code, response.headers, response.content)
-            events = ChatEvents()
-            try:
-                for line in response.iter_lines(chunk_size=None):
-                    yield from events.feed(line.decode())
-            except requests.RequestException as error:
-                raise Unreachable("the connection was lost in the middle of an answer") from error
-            if not events.ended:
-                raise ServiceFault("the answer broke off")
+    def once(self, step: Send[T]) -> T:
+        """One try of a call. Raises ApiError, Unreachable."""
+        return self._http.once(step)
 
-    def _send(self, call: ApiCall[Any], deadline: Deadline, *, stream: bool) -> requests.Response:
-        left = max(0.001, deadline.remaining)
-        try:
-            return self._session.request(
-                call.method,
-                self._door.base_url + call.path,
-                json=call.body,
-                params=call.query,
-                headers=self._door.headers(call),
-                timeout=(min(left, 10.0), left),
-                allow_redirects=False,
-                stream=stream,
-            )
-        except requests.ConnectTimeout as error:
-            raise Unreachable("the service cannot be reached", sent=False) from error
-        except requests.Timeout as error:
-            raise Unreachable("the service did not answer in time") from error
-        except requests.ConnectionError as error:
-            refused = "NewConnectionError" in repr(error) or "NameResolutionError" in repr(error)
-            raise Unreachable("the service cannot be reached", sent=not refused) from error
+    def _handle(self, call: ApiCall[Task]) -> TaskHandle:
+        return TaskHandle(self, self.run(call))
+
+    def _resumed(self, call: ApiCall[Task]) -> TaskHandle:
+        return TaskHandle(self, self.follow(self.plans.resuming(call)))
+
+    def _stream(self, call: ApiCall[Any]) -> Generator[ChatPiece, None, None]:
+        events = ChatEvents()
+        with follow(self.plans.trying(call), self._http.begin, self._clock.sleep) as stream:
+            for data in stream:
+                yield from events.feed(data)
+                if events.ended:
+                    return
+        raise self._door.lost(call)
 
     def close(self) -> None:
-        self._session.close()
+        """Closes the idle connections."""
+        self._http.close()
 
     def __enter__(self) -> Self:
         return self

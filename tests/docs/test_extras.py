@@ -106,6 +106,12 @@ def test_a_script_of_the_bare_install_names_the_extra_in_one_sentence(door: str,
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"{sentence}\n")
 
 
+def test_the_client_that_awaits_names_its_extra() -> None:
+    ended = run_with((), "import gifty_compute; gifty_compute.AsyncClient")
+
+    assert "AsyncClient needs httpx: pip install 'gifty-compute[async]'" in ended.stderr
+
+
 def test_a_missing_module_of_our_own_is_not_blamed_on_the_install() -> None:
     call = "sys.modules['gifty_compute.poll.cli'] = None; import gifty_compute.commands as c; c.worker()"
 

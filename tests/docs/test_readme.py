@@ -165,7 +165,7 @@ def test_the_paths_that_are_not_there_yet_are_not_there(app: Flask, name: str) -
 def test_python_blocks_compile(name: str) -> None:
     examples = blocks(name, "python")
 
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         compile(example, name, "exec")
 

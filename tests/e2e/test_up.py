@@ -25,9 +25,10 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
-def readme_block(name: str) -> str:
+def readme_block(name: str, language: str = "python") -> str:
+    """The first block of this language in the example of this name."""
     _, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(f"<!-- example: {name} -->")
-    _, _, code = rest.partition("```python\n")
+    _, _, code = rest.partition(f"```{language}\n")
     return code.partition("```")[0]
 
 
@@ -48,6 +49,21 @@ def test_the_bare_worker_of_the_readme_shares_200_tasks_with_celery(up: Service)
     workers = Counter(task["worker_id"] for task in tasks)
     assert len(workers) == 2, workers
     assert {(task["attempt"], task["failures"]) for task in tasks} == {(1, 0)}
+
+
+def test_the_client_of_the_readme_prints_what_is_shown_there(up: Service) -> None:
+    env = {**os.environ, "API_URL": up.run["api_url"], "API_TOKEN": up.run["api_token"]}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", readme_block("client")],
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=90,
+    )
+
+    assert ended.stdout == readme_block("client", "text")
 
 
 def test_flower_shows_the_id_of_a_task_as_succeeded_and_no_payload(up: Service) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from werkzeug.serving import make_server
 
 from api import create_app
+from gifty_compute.client.asynchronous import AsyncClient
 from gifty_compute.client.sync import Client
 from gifty_compute.core import Core
+from tests.integration.client.blocking import Blocking
 
 LOGIC = """
 llm:
@@ -39,7 +44,21 @@ def service(core: Core) -> Iterator[str]:
     thread.join(10)
 
 
+@pytest.fixture(params=["sync", "async"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
+    """Makes clients of the one kind, then of the other; both are spoken to without `await`."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "async":
+            runner = stack.enter_context(asyncio.Runner())
+
+        def make(base_url: str, token: str = "api-token", **more: Any) -> Any:
+            if request.param == "async":
+                return stack.enter_context(Blocking(runner, AsyncClient(base_url, token, **more)))
+            return stack.enter_context(Client(base_url, token, **more))
+
+        yield make
+
+
 @pytest.fixture
-def client(service: str) -> Iterator[Client]:
-    with Client(service, "api-token", timeout=20) as made:
-        yield made
+def client(service: str, connect: Callable[..., Client]) -> Client:
+    return connect(service, timeout=20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from gifty_compute.client.asynchronous import AsyncClient
 from gifty_compute.client.errors import (
     Busy,
     DeadlinePassed,
+    InConflict,
     NotAllowed,
     NotThere,
     Refused,
@@ -88,16 +90,18 @@ def test_an_error_in_the_middle_of_a_stream_is_raised(client: Client, fake: Fake
 # -- errors --------------------------------------------------------------------------------------------------
 
 
-def test_errors_are_typed_and_say_what_the_service_said(client: Client, service: str) -> None:
+def test_errors_are_typed_and_say_what_the_service_said(
+    client: Client, service: str, connect: Callable[..., Client]
+) -> None:
     with pytest.raises(Refused) as refused:
         client.embeddings([""])
     with pytest.raises(NotThere):
         client.tasks.get("00000000-0000-0000-0000-000000000000")
-    with Client(service, "wrong") as stranger, pytest.raises(NotAllowed):
-        stranger.embeddings(["a"])
+    with pytest.raises(NotAllowed):
+        connect(service, "wrong").embeddings(["a"])
 
     assert (refused.value.status, refused.value.code, refused.value.param) == (422, "empty_text", "input.0")
-    assert refused.value.request_id
+    assert f"[422 empty_text, request {refused.value.request_id}]" in str(refused.value)
 
 
 def test_a_failure_of_all_providers_is_an_error_and_never_a_vector(
@@ -130,9 +134,9 @@ def test_who_is_to_come_back_later_than_the_timeout_is_told_when(client: Client,
     assert busy.value.retry_after == 30
 
 
-def test_a_service_that_is_not_there_is_unreachable() -> None:
-    with Client("http://127.0.0.1:1", "t", timeout=1) as client, pytest.raises(Unreachable) as gone:
-        client.embeddings(["a"])
+def test_a_service_that_is_not_there_is_unreachable(connect: Callable[..., Client]) -> None:
+    with pytest.raises(Unreachable, match=r"^http://127\.0\.0\.1:1 cannot be reached: .") as gone:
+        connect("http://127.0.0.1:1", timeout=1).embeddings(["a"])
 
     assert not gone.value.sent
 
@@ -146,12 +150,17 @@ class Worker(threading.Thread):
     def __init__(self, core: Core) -> None:
         super().__init__(daemon=True)
         self._core, self.stop = core, threading.Event()
+        self.refuses: set[str] = set()
 
     def run(self) -> None:
         holder = Holder(worker_id="test", session="", credential="shared")
         while not self.stop.wait(0.02):
             for task in self._core.store.claim(holder, Want(task_types=("embedding",), limit=10)).tasks:
-                rows = [vector("bge-m3", text).tolist() for text in task.payload["texts"]]
+                texts = task.payload["texts"]
+                if self.refuses.intersection(texts):
+                    self._core.store.fail(holder, task, "out of memory", retryable=False)
+                    continue
+                rows = [vector("bge-m3", text).tolist() for text in texts]
                 self._core.store.complete(holder, task, {"embeddings": rows})
 
 
@@ -169,7 +178,7 @@ def test_a_task_is_waited_for(client: Client, worker: Worker) -> None:
 
     assert np.allclose(handle.result(20).vectors, [vector("bge-m3", "чайник")], atol=1e-6)
     assert handle.done()
-    assert handle.task["metadata"] == {"shop": 7}
+    assert handle.task.metadata == {"shop": 7}
     assert client.tasks.get(handle.id).done()
     assert handle.id in [found.id for found in client.tasks.list(task_type="embedding")]
 
@@ -214,33 +223,133 @@ def test_a_second_run_finds_the_tasks_of_the_first(client: Client, worker: Worke
     assert len(list(client.tasks.list())) == tasks
 
 
-# -- async ---------------------------------------------------------------------------------------------------
+def test_a_second_run_tries_again_what_failed_in_the_first(client: Client, worker: Worker) -> None:
+    texts = [f"товар {number}" for number in range(10)]
+    worker.refuses.add("товар 5")
+    with pytest.raises(TaskFailed, match="out of memory") as failed:
+        list(client.map(texts, tokens_a_task=5, run_id="nightly"))
+    tasks = len(list(client.tasks.list()))
+
+    worker.refuses.clear()
+    found = list(client.map(texts, tokens_a_task=5, run_id="nightly"))
+
+    assert failed.value.__notes__ == ["at the texts 4 to 5 of this map"]
+    assert np.allclose(found, [vector("bge-m3", text) for text in texts], atol=1e-6)
+    assert len(list(client.tasks.list())) == tasks
 
 
-def test_the_same_with_await(service: str, worker: Worker, fake: FakeProviders) -> None:
+def test_map_takes_no_more_texts_than_it_needs(client: Client, worker: Worker) -> None:
+    taken: list[str] = []
+
+    def texts() -> Iterator[str]:
+        for number in range(1000):
+            taken.append(f"товар {number:03}")
+            yield taken[-1]
+
+    vectors = client.map(texts(), tokens_a_task=6, tasks_ahead=3)
+    next(vectors)
+    vectors.close()
+
+    # Three tasks of two texts, and the one that did not go into them.
+    assert len(taken) == 7
+
+
+def test_map_of_nothing_is_nothing(client: Client) -> None:
+    assert list(client.map([])) == []
+
+
+def test_progress_is_shown(client: Client, worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
+    list(client.map(["чай", "мяч"], progress=True))
+
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_texts_may_be_awaited_and_calls_made_side_by_side(service: str, worker: Worker) -> None:
+    async def texts() -> AsyncIterator[str]:
+        for number in range(20):
+            await asyncio.sleep(0)
+            yield f"товар {number}"
+
+    async def go() -> list[Any]:
+        async with AsyncClient(service, "api-token", timeout=20) as client:
+            mapped = [vector async for vector in client.map(texts(), tokens_a_task=10, tasks_ahead=2)]
+            handles = await asyncio.gather(*(client.low.embeddings([f"товар {n}"]) for n in range(20)))
+            results = await asyncio.gather(*(handle.result(20) for handle in handles))
+            return [mapped, [result.vectors[0] for result in results]]
+
+    expected = [vector("bge-m3", f"товар {number}") for number in range(20)]
+    for found in asyncio.run(go()):
+        assert np.allclose(found, expected, atol=1e-6)
+
+
+def test_a_wait_that_is_given_up_leaves_the_client_whole(service: str, worker: Worker) -> None:
     async def go() -> None:
         async with AsyncClient(service, "api-token", timeout=20) as client:
-            both = await asyncio.gather(client.embeddings(["чайник"]), client.rerank("q", ["a", "b"]))
-            assert np.allclose(both[0].vectors, [vector("bge-m3", "чайник")], atol=1e-6)
-            assert len(both[1].scores) == 2
-            assert (await client.classify(["Удочки"])).mappings[0].internal_category_id == 7
-            assert (await client.score({"title": "Удочка"})).gift_score == 7.5
-            assert (await client.chat(HELLO)).content == "Подарите удочку."
-            pieces = [piece async for piece in client.stream_chat(HELLO)]
-            assert "".join(piece.text for piece in pieces) == "Подарите удочку."
-            task = await client.submit("embedding", {"texts": ["мяч"], "model": None})
-            done = await client.result(task["id"])
-            assert np.allclose(done.vectors, [vector("bge-m3", "мяч")], atol=1e-6)
-            with pytest.raises(Refused):
-                await client.embeddings([""])
+            handle = await client.low.classify(["никто не делает этого"])
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(handle.result(), 0.2)
+            assert not handle.done()
+            assert (await client.tasks.wait(handle.id, 0)).task.status == "pending"
 
     asyncio.run(go())
 
 
-def test_async_without_a_service_is_unreachable() -> None:
-    async def go() -> None:
-        async with AsyncClient("http://127.0.0.1:1", "t", timeout=1) as client:
-            await client.embeddings(["a"])
+# -- cancelling and retrying ---------------------------------------------------------------------------------
 
-    with pytest.raises(Unreachable):
-        asyncio.run(go())
+
+def test_a_cancelled_task_has_no_result(client: Client) -> None:
+    handle = client.low.embeddings(["чайник"])
+
+    handle.cancel()
+
+    assert handle.done()
+    with pytest.raises(TaskFailed, match=f"task {handle.id} was cancelled") as failed:
+        handle.result(5)
+    assert failed.value.status == "cancelled"
+    assert client.tasks.cancel(handle.id).task.status == "cancelled"
+
+
+def test_a_task_is_retried_by_its_handle_or_its_id(client: Client, worker: Worker) -> None:
+    worker.refuses.add("чайник")
+    handle = client.low.embeddings(["чайник"])
+    with pytest.raises(TaskFailed):
+        handle.result(20)
+
+    handle.retry()
+    assert not handle.done()
+    with pytest.raises(TaskFailed):
+        handle.result(20)
+
+    worker.refuses.clear()
+    again = client.tasks.retry(handle.id)
+    assert np.allclose(again.result(20).vectors, [vector("bge-m3", "чайник")], atol=1e-6)
+
+
+def test_what_has_ended_well_is_neither_cancelled_nor_retried(client: Client, worker: Worker) -> None:
+    handle = client.low.embeddings(["чайник"])
+    handle.wait(20)
+
+    with pytest.raises(InConflict, match="is completed"):
+        handle.cancel()
+    with pytest.raises(InConflict, match="is completed"):
+        handle.retry()
+    with pytest.raises(NotThere):
+        client.tasks.cancel("00000000-0000-0000-0000-000000000000")
+
+
+def test_tasks_are_listed_by_what_they_are_over_all_pages(client: Client) -> None:
+    made = [client.low.embeddings([f"товар {number}"]).id for number in range(103)]
+    client.tasks.cancel(made[7])
+
+    assert [handle.id for handle in client.tasks.list(task_type="embedding")] == made[::-1]
+    assert [handle.id for handle in client.tasks.list(status="cancelled")] == [made[7]]
+    assert list(client.tasks.list(task_type="llm")) == []
+
+
+def test_the_same_key_finds_the_same_task_and_another_body_is_a_conflict(client: Client) -> None:
+    first = client.low.embeddings(["чайник"], key="order-7")
+
+    assert client.low.embeddings(["чайник"], key="order-7").id == first.id
+    with pytest.raises(InConflict) as conflict:
+        client.low.embeddings(["мяч"], key="order-7")
+    assert conflict.value.code == "idempotency_conflict"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,11 @@ import pytest
 
 from gifty_compute import compat
 from gifty_compute.client.errors import UpstreamFailed
-from gifty_compute.client.low import TaskHandle
+from gifty_compute.client.handles import AsyncTaskHandle
+from gifty_compute.client.sync import Client
 from gifty_compute.compat import LLMFactory, LLMResponse, Message, get_intelligence_client
+from gifty_compute.core import Core
+from gifty_compute.wire.task import Holder, Want
 from tests.fakes.fault import Fault
 from tests.fakes.server import FakeProviders
 from tests.fakes.vectors import vector
@@ -24,7 +30,7 @@ def backend(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend's environment."""
     monkeypatch.setenv("GIFTY_COMPUTE_URL", service)
     monkeypatch.setenv("GIFTY_COMPUTE_TOKEN", "api-token")
-    monkeypatch.setattr(compat, "_client", None)
+    monkeypatch.setattr(compat, "_process", compat._Process())
 
 
 def test_the_signatures_are_those_of_the_backend() -> None:
@@ -91,11 +97,63 @@ def test_offline_work_gives_a_handle_and_needs_no_session() -> None:
         client = get_intelligence_client()
         embedding = await client.get_embeddings(["чайник"], priority="low", db=None)
         rerank = await client.rerank("q", ["a"], "low", None)
-        assert isinstance(embedding, TaskHandle)
-        assert isinstance(rerank, TaskHandle)
-        assert embedding.task["status"] == "pending"
+        assert isinstance(embedding, AsyncTaskHandle)
+        assert isinstance(rerank, AsyncTaskHandle)
+        assert embedding.task.status == "pending"
 
     asyncio.run(go())
+
+
+def test_a_handle_is_awaited(core: Core) -> None:
+    async def go() -> None:
+        handle = await get_intelligence_client().get_embeddings(["чайник"], priority="low")
+        assert isinstance(handle, AsyncTaskHandle)
+        assert not await handle.wait(0)
+        holder = Holder(worker_id="test", session="", credential="shared")
+        [task] = core.store.claim(holder, Want(task_types=("embedding",), limit=1)).tasks
+        core.store.complete(holder, task, {"embeddings": [vector("bge-m3", "чайник").tolist()]})
+
+        assert await handle.wait(20)
+        assert (await handle.result()).vectors[0] == pytest.approx(list(vector("bge-m3", "чайник")), abs=1e-6)
+        assert Client().tasks.get(handle.id).result().space == "bge-m3"
+
+    asyncio.run(go())
+
+
+def test_who_waits_for_tasks_is_in_nobodys_way() -> None:
+    async def go() -> None:
+        vectors = await asyncio.wait_for(get_intelligence_client().get_embeddings(["чайник"]), 30)
+        assert len(vectors) == 1  # type: ignore[arg-type]
+
+    end = threading.Event()
+    waiting = [compat._process.waits.submit(end.wait, 60) for _ in range(200)]
+    try:
+        asyncio.run(go())
+    finally:
+        end.set()
+        for wait in waiting:
+            wait.cancel()
+
+
+def test_a_child_after_a_fork_makes_its_calls_too(service: str) -> None:
+    code = """
+import asyncio, os
+from gifty_compute.compat import get_intelligence_client
+client = get_intelligence_client()
+assert len(asyncio.run(client.get_embeddings(["чайник"]))) == 1
+child = os.fork()
+assert len(asyncio.run(client.get_embeddings(["мяч"]))) == 1
+assert len(asyncio.run(get_intelligence_client().get_embeddings(["мяч"]))) == 1
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_all_clients_of_a_process_share_their_connections() -> None:
+    assert LLMFactory.get_client()._client is LLMFactory.get_client("groq")._client
+    assert LLMFactory.get_client()._client is get_intelligence_client()._client
 
 
 def test_categories_and_scores() -> None:
@@ -107,7 +165,7 @@ def test_categories_and_scores() -> None:
         score = await client.score_product("Удочка", price=900.0)
         assert isinstance(score, dict)
         assert score["gift_score"] == 7.5
-        assert isinstance(await client.score_product("Удочка", priority="low"), TaskHandle)
+        assert isinstance(await client.score_product("Удочка", priority="low"), AsyncTaskHandle)
 
     asyncio.run(go())
 

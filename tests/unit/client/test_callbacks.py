@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.unit.conftest import HandClock
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes, yes").decode()
 OTHER = "whsec_" + base64.b64encode(b"another secret of 24 byte").decode()
-BODY = b'{"type": "task.completed", "data": {"id": "7"}}'
+BODY = b'{"type": "task.completed", "timestamp": "2026-01-01T00:00:00Z", "data": {"id": "7"}}'
 
 
 def signed(clock: HandClock, *, secret: str = SECRET, body: bytes = BODY, age: float = 0) -> dict[str, Any]:
@@ -26,7 +27,9 @@ def signed(clock: HandClock, *, secret: str = SECRET, body: bytes = BODY, age: f
 
 
 def test_a_good_one_is_read(clock: HandClock) -> None:
-    assert verify_callback(signed(clock), BODY, SECRET, clock=clock)["data"] == {"id": "7"}
+    callback = verify_callback(signed(clock), BODY, SECRET, clock=clock)
+
+    assert (callback.id, callback.type, callback.data) == ("msg_1", "task.completed", {"id": "7"})
 
 
 def test_the_example_of_the_standard_is_good() -> None:
@@ -44,10 +47,11 @@ def test_the_example_of_the_standard_is_good() -> None:
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
 
-    body = b'{"test": 2432232314}'
-    assert verify_callback(headers, body, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", clock=Then()) == {
-        "test": 2432232314
-    }
+    # The signature is good; that test vector is no callback of ours.
+    with pytest.raises(InvalidCallback, match="not as the contract has it"):
+        verify_callback(
+            headers, b'{"test": 2432232314}', "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", clock=Then()
+        )
 
 
 def test_during_a_rotation_either_secret_is_good(clock: HandClock) -> None:
@@ -70,6 +74,9 @@ def test_one_good_signature_among_several_is_enough(clock: HandClock) -> None:
         ({"Webhook-Signature": "v2,AAAA"}, BODY),
         ({"Webhook-Signature": ""}, BODY),
         ({"Webhook-Timestamp": "soon"}, BODY),
+        ({"Webhook-Timestamp": "9" * 400}, BODY),
+        ({"Webhook-Timestamp": "²"}, BODY),
+        ({"Webhook-Signature": "v1,\udcff"}, BODY),
     ],
 )
 def test_a_changed_one_is_refused(clock: HandClock, change: dict[str, str], body: bytes) -> None:
@@ -86,3 +93,51 @@ def test_an_old_one_and_one_from_the_future_are_refused(clock: HandClock, age: f
 def test_the_secret_of_somebody_else_is_refused(clock: HandClock) -> None:
     with pytest.raises(InvalidCallback, match="signature is wrong"):
         verify_callback(signed(clock, secret=OTHER), BODY, SECRET, clock=clock)
+
+
+@pytest.mark.parametrize("name", ["Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"])
+def test_a_missing_header_is_named(clock: HandClock, name: str) -> None:
+    headers = signed(clock)
+    del headers[name]
+
+    with pytest.raises(InvalidCallback, match=f"{name.lower()} is missing"):
+        verify_callback(headers, BODY, SECRET, clock=clock)
+
+
+@pytest.mark.parametrize("secrets", ["", "whsec_", [], [SECRET, ""], "not base64!"])
+def test_without_a_secret_nothing_is_good(clock: HandClock, secrets: Any) -> None:
+    """An unset variable must not be a key that everybody knows."""
+    forged = signed(clock, secret="")
+
+    with pytest.raises(ValueError, match=r"^secrets: "):
+        verify_callback(forged, BODY, secrets, clock=clock)
+
+
+def test_a_task_is_read_from_it_and_a_batch_is_none(clock: HandClock) -> None:
+    now = "2026-01-01T00:00:00Z"
+    task = {
+        "id": "3f2a0000-0000-4000-8000-000000000000",
+        "task_type": "embedding",
+        "priority": "low",
+        "status": "failed",
+        "payload": {},
+        "error": "out of memory",
+        "created_at": now,
+        "updated_at": now,
+        "attempt": 1,
+        "failures": 1,
+        "max_attempts": 1,
+    }
+    body = json.dumps({"type": "task.failed", "timestamp": now, "data": task}).encode()
+    batch = json.dumps({"type": "batch.finished", "timestamp": now, "data": {"total": 7}}).encode()
+
+    failed = verify_callback(signed(clock, body=body), body, SECRET, clock=clock)
+    finished = verify_callback(signed(clock, body=batch), batch, SECRET, clock=clock)
+
+    assert (failed.task.status, failed.task.error) == ("failed", "out of memory")
+    with pytest.raises(InvalidCallback, match=r"batch\.finished holds no task"):
+        _ = finished.task
+
+
+def test_what_it_holds_is_not_in_its_repr(clock: HandClock) -> None:
+    assert "'7'" not in repr(verify_callback(signed(clock), BODY, SECRET, clock=clock))

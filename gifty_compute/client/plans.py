@@ -1,0 +1,181 @@
+"""What a client does beyond one exchange: trying again, sitting out an outage, waiting for a task's end.
+
+A plan is a generator: it yields what is to be done next, a `Send` or a `Pause`, and is given the answer or
+the error. So it is written once for the client that blocks and the client that awaits.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Generic, TypeVar
+
+from gifty_compute.backoff import Backoff
+from gifty_compute.client import calls
+from gifty_compute.client.calls import ApiCall
+from gifty_compute.client.errors import ApiError, Busy, InConflict, Unreachable
+from gifty_compute.clock import Clock, Deadline
+from gifty_compute.errors import GiftyComputeError
+from gifty_compute.wire.task import ENDS, Task
+
+__all__ = ["Pause", "Plan", "Plans", "Send", "follow", "follow_async"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_TRIES = 3
+_BACKOFF = Backoff(base=0.4, cap=20)
+# A restart of the service, a deployment, a failover of its database.
+_OUTAGE_SECONDS = 300.0
+# Proxies give up after 60 seconds of silence, the usual ones.
+_WAIT_SECONDS = 25.0
+# When the service has no room for waiting callers and answers at once.
+_LOOK_AGAIN = Backoff(base=0.5, cap=8)
+
+
+@dataclass(frozen=True)
+class Send(Generic[T]):
+    """Make this call once, within so many seconds."""
+
+    call: ApiCall[T]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Do nothing for so long."""
+
+    seconds: float
+
+
+Plan = Generator[Send[Any] | Pause, Any, T]
+
+
+class Plans:
+    """The plans of one client; `timeout` is for calls that have none of their own."""
+
+    def __init__(self, timeout: float, clock: Clock, rng: Random) -> None:
+        self._timeout, self._clock, self._rng = timeout, clock, rng
+
+    def trying(self, call: ApiCall[T]) -> Plan[T]:
+        """The call, within its timeout, and up to twice more where that can do no harm and may help.
+
+        Raises ApiError, Unreachable.
+        """
+        deadline = Deadline.after(self._timeout if call.timeout is None else call.timeout, self._clock)
+        for left in reversed(range(_TRIES)):
+            try:
+                answer: T = yield Send(call, max(deadline.remaining, 0.001))
+                return answer
+            except (ApiError, Unreachable) as error:
+                pause = self._pause(error, _TRIES - left)
+                if not left or not _may_repeat(call, error) or pause >= deadline.remaining:
+                    raise
+            yield Pause(pause)
+        raise AssertionError("the last try returns or raises")
+
+    def patiently(self, call: ApiCall[T], until: Deadline | None = None) -> Plan[T]:
+        """A repeatable call, through an outage of some minutes, but not beyond `until`."""
+        end = until or Deadline.after(math.inf, self._clock)
+        outage, failures = end, 0
+        while True:
+            try:
+                return (yield from self.trying(call))
+            except (ApiError, Unreachable) as error:
+                if not _may_pass(error):
+                    raise
+                if isinstance(error, Busy) and error.status == 429:
+                    # It is there, and others are first: that may take as long as it takes.
+                    outage, failures = end, 0
+                elif not failures:
+                    outage = Deadline.after(min(_OUTAGE_SECONDS, end.remaining), self._clock)
+                    log.warning("%s; trying on for %.0f s", error, outage.remaining)
+                failures += 1
+                pause = self._pause(error, failures)
+                if pause >= outage.remaining:
+                    raise
+            yield Pause(pause)
+
+    def resuming(self, submit: ApiCall[Task]) -> Plan[Task]:
+        """A submit, patiently; a task that its key finds, and that came to nothing, is tried once more."""
+        task = yield from self.patiently(submit)
+        if task.status not in ("failed", "cancelled"):
+            return task
+        try:
+            return (yield from self.trying(calls.retry(str(task.id))))
+        except InConflict:
+            # Somebody else was faster.
+            return (yield from self.patiently(calls.task(str(task.id))))
+
+    def waiting(self, task: Task, seconds: float) -> Plan[Task]:
+        """The task when it has ended, or when so many seconds have passed; it is looked at once at least."""
+        deadline = Deadline.after(seconds, self._clock)
+        looks = 0
+        while task.status not in ENDS and (looks == 0 or not deadline.expired):
+            looks += 1
+            wait = min(deadline.remaining, _WAIT_SECONDS)
+            answer_due = Deadline.after(wait, self._clock)
+            task = yield from self.patiently(calls.task(str(task.id), wait=wait), deadline)
+            if task.status not in ENDS and not answer_due.expired:
+                yield Pause(min(_LOOK_AGAIN.ceiling(looks), deadline.remaining))
+        return task
+
+    def _pause(self, error: ApiError | Unreachable, failures: int) -> float:
+        """As long as the service says, and by chance a little more, lest all come back at once."""
+        asked = error.retry_after if isinstance(error, ApiError) else None
+        return (asked or 0.0) + _BACKOFF.delay(failures, self._rng)
+
+
+def _may_repeat(call: ApiCall[Any], error: ApiError | Unreachable) -> bool:
+    """Whether the call may be made once more: nobody has begun it, or two are as good as one."""
+    if isinstance(error, Unreachable) and not error.sent:
+        return True
+    if isinstance(error, Busy) and error.is_told:
+        return True
+    return call.repeatable and _may_pass(error)
+
+
+def _may_pass(error: ApiError | Unreachable) -> bool:
+    """Whether it is the way or the machines that failed, and not the call."""
+    return error.retryable
+
+
+def follow(plan: Plan[T], send: Callable[[Send[Any]], Any], sleep: Callable[[float], None]) -> T:
+    """Does what the plan says, and gives what it ends with."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                answer = None
+                if isinstance(step, Send):
+                    answer = send(step)
+                else:
+                    sleep(step.seconds)
+            except GiftyComputeError as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(answer)
+    except StopIteration as end:
+        found: T = end.value
+        return found
+
+
+async def follow_async(
+    plan: Plan[T], send: Callable[[Send[Any]], Awaitable[Any]], sleep: Callable[[float], Awaitable[None]]
+) -> T:
+    """The same, awaiting."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                answer = await (send(step) if isinstance(step, Send) else sleep(step.seconds))
+            except GiftyComputeError as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(answer)
+    except StopIteration as end:
+        found: T = end.value
+        return found

@@ -1,0 +1,129 @@
+"""How the answers of the contract are read: from JSON to the client's own values. No input, no output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gifty_compute.client.answers import (
+    Chat,
+    ChatPiece,
+    Classification,
+    Embeddings,
+    Mapped,
+    Origin,
+    Ranked,
+    Ranking,
+    Score,
+    Tokens,
+    vectors_of,
+)
+from gifty_compute.wire.task import Task, TaskList
+
+__all__ = [
+    "Headers",
+    "chat",
+    "classification",
+    "embeddings",
+    "page",
+    "piece_of",
+    "ranking",
+    "result_of",
+    "score",
+    "task",
+]
+
+Headers = Mapping[str, str]
+
+
+def embeddings(body: Any, headers: Headers) -> Embeddings:
+    rows = [row["embedding"] for row in sorted(body["data"], key=lambda row: row["index"])]
+    space = headers.get("X-Gifty-Space")
+    return Embeddings(vectors_of(rows), body["model"], space, _tokens(body), Origin.of(headers))
+
+
+def ranking(body: Any, headers: Headers) -> Ranking:
+    results = [Ranked(row["index"], row["relevance_score"], row.get("document")) for row in body["results"]]
+    origin = Origin.of(headers)
+    return Ranking(body["scores"], results, body["model"], body["kind"], _tokens(body), origin)
+
+
+def classification(body: Any, headers: Headers) -> Classification:
+    mappings = [_mapped(row) for row in body["mappings"]]
+    return Classification(mappings, body.get("model"), Origin.of(headers))
+
+
+def score(body: Any, headers: Headers) -> Score:
+    return _score(body, body, Origin.of(headers))
+
+
+def chat(body: Any, headers: Headers) -> Chat:
+    [choice] = body["choices"]
+    content = choice["message"]["content"]
+    tokens, origin = _tokens(body), Origin.of(headers)
+    return Chat(content, choice["finish_reason"], body["model"], body["id"], tokens, origin)
+
+
+def piece_of(chunk: Any) -> ChatPiece | None:
+    """What one event of a streamed answer holds; None for one without text and reason."""
+    for choice in chunk.get("choices", ()):
+        text, reason = choice.get("delta", {}).get("content") or "", choice.get("finish_reason")
+        if text or reason:
+            return ChatPiece(text, reason)
+    return None
+
+
+def task(body: Any, _: Headers) -> Task:
+    return Task.model_validate(body)
+
+
+def page(body: Any, _: Headers) -> TaskList:
+    return TaskList.model_validate(body)
+
+
+def result_of(task: Task) -> Any:
+    """The result of a completed task as the client's own value; as it is for types that it does not know."""
+    result = task.result or {}
+    match task.task_type:
+        case "embedding":
+            return Embeddings(vectors_of(result["embeddings"]), result["model"], result.get("space"))
+        case "rerank":
+            scores = result["scores"]
+            order = sorted(range(len(scores)), key=lambda index: -scores[index])
+            results = [Ranked(index, scores[index]) for index in order]
+            return Ranking(scores, results, result["model"], result["kind"])
+        case "classify":
+            return Classification([_mapped(row) for row in result["mappings"]], result.get("model"))
+        case "score":
+            return [_score(row, result, Origin()) for row in result["scores"]]
+        case "llm":
+            used = result.get("usage")
+            tokens = Tokens(used["input_tokens"], used["output_tokens"]) if used else None
+            origin = Origin(result.get("provider"))
+            reason = result.get("finish_reason", "stop")
+            return Chat(result["content"], reason, result["model"], tokens=tokens, origin=origin)
+    return result
+
+
+def _mapped(row: Any) -> Mapped:
+    return Mapped(row["external_name"], row["internal_category_id"], row.get("confidence"))
+
+
+def _score(row: Any, about: Any, origin: Origin) -> Score:
+    return Score(
+        gift_score=row["gift_score"],
+        reasoning=row["reasoning"],
+        tags=row["tags"],
+        model=about["model"],
+        version=about.get("version"),
+        gift_vector=row.get("gift_vector"),
+        id=row.get("id"),
+        origin=origin,
+    )
+
+
+def _tokens(body: Any) -> Tokens | None:
+    used = body.get("usage")
+    if not used:
+        return None
+    return Tokens(used["prompt_tokens"], used["total_tokens"] - used["prompt_tokens"])
