@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from flask import Flask
-
 from api import bridge, chat, docs, errors, health, high, metrics, tasks
 from api.admission import Admission
 from api.auth import Guard
+from api.facade import Facade
 from gifty_compute.core import Core
 
 __all__ = ["create_app"]
 
 
-def create_app(core: Core) -> Flask:
+def create_app(core: Core) -> Facade:
     """The WSGI application over this core; starts nothing."""
-    app = Flask("api")
+    app = Facade("api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = core.settings.max_body_bytes
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable
 
-from flask import current_app
-
+from api.facade import this_app
 from gifty_compute.errors import Unavailable
 
 __all__ = ["Admission", "admission"]
@@ -21,11 +19,16 @@ class Admission:
 
     def __init__(self, threads: int) -> None:
         reserved = min(_MOST_RESERVED, max(2, round(threads * _RESERVED_SHARE)))
-        self._free = threading.BoundedSemaphore(max(1, threads - reserved))
+        # A deque gives and takes at once, without a lock at which threads would queue.
+        self._free = deque([None] * max(1, threads - reserved))
 
     def try_enter(self) -> Callable[[], None] | None:
         """Takes a place; what it gives gives the place back. None where no place is free."""
-        return self._free.release if self._free.acquire(blocking=False) else None
+        try:
+            self._free.pop()
+        except IndexError:
+            return None
+        return self._leave
 
     def enter(self) -> Callable[[], None]:
         """The same, but raises Unavailable where no place is free."""
@@ -34,17 +37,11 @@ class Admission:
             raise Unavailable("all places for long requests are taken", retry_after=1)
         return leave
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place for as long as the block runs. Raises Unavailable."""
-        leave = self.enter()
-        try:
-            yield
-        finally:
-            leave()
+    def _leave(self) -> None:
+        self._free.append(None)
 
 
 def admission() -> Admission:
     """The places of this process."""
-    found: Admission = current_app.extensions["admission"]
+    found: Admission = this_app().extensions["admission"]
     return found

@@ -7,8 +7,8 @@ import hmac
 from typing import Literal
 
 from pydantic import SecretStr
-from werkzeug.datastructures import Headers
 
+from api.facade import FacadeRequest
 from gifty_compute.errors import Unauthorized
 
 __all__ = ["Guard", "Scope"]
@@ -27,9 +27,9 @@ class Guard:
             "ops": [(name, _digest(token.get_secret_value())) for name, token in ops],
         }
 
-    def name(self, scope: Scope, headers: Headers) -> str:
+    def name(self, scope: Scope, request: FacadeRequest) -> str:
         """The name that goes with the credential. Raises Unauthorized, which says nothing more."""
-        sent = [_digest(credential) for credential in _credentials(headers)]
+        sent = [_digest(credential) for credential in _credentials(request)]
         found = [
             name for name, token in self._tokens[scope] for one in sent if hmac.compare_digest(token, one)
         ]
@@ -38,11 +38,11 @@ class Guard:
         return found[0]
 
 
-def _credentials(headers: Headers) -> list[str]:
+def _credentials(request: FacadeRequest) -> list[str]:
     """What either header holds; a proxy may use Authorization for itself."""
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    scheme, _, token = (request.header("HTTP_AUTHORIZATION") or "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
-    return [bearer, headers.get("X-Internal-Token", "")]
+    return [sent for sent in (bearer, request.header("HTTP_X_INTERNAL_TOKEN")) if sent]
 
 
 def _digest(token: str) -> bytes:

@@ -87,5 +87,5 @@ def _answer(status: int, type_: str, code: str, message: str, param: str | None)
 
 
 def _with_request_id(answer: Response) -> Response:
-    answer.headers["X-Request-Id"] = request_id()
+    answer.headers.add("X-Request-Id", request_id())
     return answer

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_origin
 
 import orjson
-from flask import Response, current_app, g, request
+from flask import Response, request
 from pydantic import BaseModel
 
 from api.auth import Guard, Scope
+from api.facade import FacadeRequest, this_app, this_request
 from gifty_compute.core import Core
-from gifty_compute.errors import InvalidRequest, MalformedBody, TooLarge, UnsupportedMedia
+from gifty_compute.errors import InvalidRequest, MalformedBody, UnsupportedMedia
 from gifty_compute.wire.body import parse
 
 __all__ = ["Operation", "caller", "core", "operation", "operations", "request_id"]
@@ -57,18 +57,18 @@ def operation(
     def decorate(view: View) -> View:
         @functools.wraps(view)
         def enter(**path: str) -> Response:
-            clock = core().clock
-            began = clock.monotonic()
+            clock, asked = core().clock, this_request()
             if scope is not None:
-                guard: Guard = current_app.extensions["guard"]
-                g.caller = guard.name(scope, request.headers)
+                guard: Guard = this_app().extensions["guard"]
+                asked.caller = guard.name(scope, asked)
             parsed: dict[str, Any] = {}
             if query is not None:
                 parsed["query"] = _read_query(query)
             if body is not None:
-                parsed["body"] = parse(body, _read_json())
+                parsed["body"] = parse(body, _read_json(asked))
             answer = view(**path, **parsed)
-            answer.headers["Server-Timing"] = f"app;dur={(clock.monotonic() - began) * 1000:.1f}"
+            took_ms = (clock.monotonic() - asked.began) * 1000
+            answer.headers.add("Server-Timing", f"app;dur={took_ms:.1f}")
             return answer
 
         operations[enter] = Operation(scope, body, query, answers, errors, headers, text)
@@ -79,23 +79,23 @@ def operation(
 
 def core() -> Core:
     """The core of the application that is answering."""
-    found: Core = current_app.extensions["core"]
+    found: Core = this_app().extensions["core"]
     return found
 
 
 def caller() -> str:
     """The name that the credential of this request goes by."""
-    name: str = g.caller
-    return name
+    return this_request().caller
 
 
 def request_id() -> str:
     """The caller's X-Request-Id, or one made for this request."""
-    if "request_id" not in g:
-        sent = request.headers.get("X-Request-Id", "")
-        g.request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
-    name: str = g.request_id
-    return name
+    asked = this_request()
+    if not asked.request_id:
+        sent = asked.header("HTTP_X_REQUEST_ID")
+        known = sent is not None and _REQUEST_ID.fullmatch(sent)
+        asked.request_id = sent if sent and known else f"{core().rng.getrandbits(128):032x}"
+    return asked.request_id
 
 
 def _read_query(model: type[BaseModel]) -> BaseModel:
@@ -109,16 +109,12 @@ def _read_query(model: type[BaseModel]) -> BaseModel:
     return parse(model, values)
 
 
-def _read_json() -> Any:
-    if not request.is_json:
+def _read_json(asked: FacadeRequest) -> Any:
+    if asked.header("CONTENT_TYPE") != "application/json" and not asked.is_json:
         raise UnsupportedMedia("the body must be application/json")
-    if request.headers.get("Content-Encoding", "identity") != "identity":
+    if asked.header("HTTP_CONTENT_ENCODING") not in (None, "identity"):
         raise UnsupportedMedia("this path takes no Content-Encoding")
-    body = request.get_data(cache=False)
-    most = request.max_content_length
-    if request.content_length is None and most is not None and len(body) >= most:
-        # Of a body without a length no more than this was read; the rest may be anything.
-        raise TooLarge(f"the body is over {most} bytes")
+    body = asked.read(core().settings.max_body_bytes)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

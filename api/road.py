@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from api.admission import admission
+from api.facade import this_request
 from api.operation import core, request_id
 from api.tasks import submit
 from gifty_compute.clock import Deadline
@@ -25,8 +26,11 @@ ERRORS = (400, 401, 409, 413, 415, 422, 502, 503, 504)
 def ask(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Logic, Answer]:
     """The router's answer, and the logic that it was found by."""
     call = call_of(kind, body, payload)
-    with admission().place():
+    leave = admission().enter()
+    try:
         return call.logic, core().high.router.run(call)
+    finally:
+        leave()
 
 
 def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
@@ -44,7 +48,7 @@ def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
         payload=placed,
         deadline=Deadline.after(timeout_ms / 1000, core().clock),
         request_id=request_id(),
-        never=_askers(logic) if request.headers.get("X-Gifty-Hop") else frozenset(),
+        never=_askers(logic) if this_request().header("HTTP_X_GIFTY_HOP") else frozenset(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from celery import Celery
@@ -20,3 +21,6 @@ core.start()
 core.high.start(lambda: core.logic)
 core.maintainer.start()
 app = create_app(core)
+# What is loaded by now stays. A full pass of the collector over it stops all threads for 50 ms.
+gc.collect()
+gc.freeze()

@@ -109,6 +109,19 @@ class Logic:
 
         Raises InvalidRequest: unknown_model, or not_served for a model that cannot do this kind.
         """
+        found = self._models.get((kind, name))
+        if found is None:
+            found = self._found_model(kind, name)
+            if name is None or name in self._names:
+                self._models[kind, name] = found
+        return found
+
+    @cached_property
+    def _models(self) -> dict[tuple[str, str | None], Model]:
+        """What was found before, of names that the file has: a request asks for its model several times."""
+        return {}
+
+    def _found_model(self, kind: str, name: str | None) -> Model:
         known = cast("KindName", kind)
         own = self._names.get(self._default_model(known) if name in (None, "default") else str(name))
         if own is None and kind == "llm":

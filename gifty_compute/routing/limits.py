@@ -46,8 +46,10 @@ class Limits:
         return left if too_many or too_much else None
 
     def enter(self, candidate: Candidate, call: Call) -> bool:
-        window, _ = self._window()
         limits = candidate.offer.section.limits
+        if limits.requests_per_minute is None and limits.tokens_per_minute is None:
+            return True
+        window, _ = self._window()
         if limits.requests_per_minute is not None:
             self._add("requests", candidate, window, 1)
         if limits.tokens_per_minute is not None:

@@ -125,7 +125,10 @@ class Walk(Generic[T]):
         return pause if pause < deadline.remaining else None
 
     def _enter(self, candidate: Candidate) -> bool:
-        return not self._wait(candidate) and all(guard.enter(candidate, self.call) for guard in self.guards)
+        call, guards = self.call, self.guards
+        return not any(guard.wait(candidate, call) for guard in guards) and all(
+            guard.enter(candidate, call) for guard in guards
+        )
 
     def _wait(self, candidate: Candidate) -> float:
         return max((guard.wait(candidate, self.call) or 0.0 for guard in self.guards), default=0.0)
@@ -136,7 +139,7 @@ class Walk(Generic[T]):
 
     def _share(self, others: Sequence[Candidate]) -> Deadline:
         """At most half of what is left while another one could still be asked."""
-        last = self._spent(ahead=1) or all(self._wait(other) for other in others)
+        last = not others or self._spent(ahead=1) or all(self._wait(other) for other in others)
         return self.call.deadline if last else self.call.deadline.share(0.5)
 
     def _spent(self, ahead: int = 0) -> bool:

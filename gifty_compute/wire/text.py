@@ -18,7 +18,9 @@ MAX_TEXT = 32_768
 def _flaw(value: str) -> str | None:
     if "\x00" in value:
         return "text contains NUL (U+0000)"
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    try:
+        value.encode()
+    except UnicodeEncodeError:
         return "text contains a lone surrogate"
     return None
 

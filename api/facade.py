@@ -1,0 +1,71 @@
+"""The Flask application and its requests: Flask's own, without what no path here uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from flask import Flask, Request, current_app, request
+from werkzeug.routing import MapAdapter
+
+from gifty_compute.errors import TooLarge
+
+__all__ = ["Facade", "FacadeRequest", "this_app", "this_request"]
+
+
+class FacadeRequest(Request):
+    """A request, and what is found out about it on its way."""
+
+    began: float = 0.0
+    """When it came, by the monotonic clock."""
+    caller: str = ""
+    """The name that its credential goes by."""
+    request_id: str = ""
+    """Empty until somebody asks for it."""
+
+    def header(self, name: str) -> str | None:
+        """A header by its name in the environ, as HTTP_X_REQUEST_ID: a look into a dict and no more."""
+        sent: str | None = self.environ.get(name)
+        return sent
+
+    def read(self, most: int) -> bytes:
+        """The whole body. Raises TooLarge beyond so many bytes."""
+        said = self.header("CONTENT_LENGTH") or ""
+        if not said.isdecimal() or self.header("HTTP_TRANSFER_ENCODING"):
+            body = self.get_data(cache=False)
+            # Of a body without a length no more than this was read; the rest may be anything.
+            if len(body) < most:
+                return body
+        elif int(said) <= most:
+            sent: bytes = self.environ["wsgi.input"].read(int(said))
+            return sent
+        raise TooLarge(f"the body is over {most} bytes")
+
+
+class Facade(Flask):
+    """Flask, but paths are found without a look at host, scheme and cookies, which decide nothing here."""
+
+    request_class = FacadeRequest
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """How the path of this request is matched; none outside of requests."""
+        if request is None:
+            return None
+        return self.url_map.bind("", path_info=request.path, default_method=request.method)
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself: no view here is a coroutine."""
+        return func
+
+
+# Flask's proxies ask anew for what they stand for at each attribute; who reads several asks once.
+
+
+def this_app() -> Facade:
+    """The application that is answering, itself."""
+    return cast("Facade", cast("Any", current_app)._get_current_object())
+
+
+def this_request() -> FacadeRequest:
+    """The request that is being answered, itself."""
+    return cast("FacadeRequest", cast("Any", request)._get_current_object())
