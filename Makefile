@@ -27,8 +27,9 @@ install: .venv/installed-run ## make .venv and install what `make run` needs
 run: .venv/installed-run ## the demo: embed a catalogue, ask three questions (ARGS=--keep stays up)
 	exec $(python) -m gifty_compute.commands demo $(ARGS)
 
+# tests/conftest.py says how many processes share the whole; a part that ARGS names stays in one.
 test: .venv/installed-test ## unit, integration, e2e and docs tests
-	exec $(python) -m pytest $(ARGS)
+	exec $(python) -m pytest -n auto $(ARGS)
 
 check: .venv/installed-test ## format, lint, types, import directions
 	$(python) -m ruff format --check .

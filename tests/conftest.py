@@ -1,4 +1,4 @@
-"""Real servers for the whole run: PostgreSQL and Valkey from their wheels, started once."""
+"""Real servers for the whole run: PostgreSQL and Valkey from their wheels, started once in each process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from random import Random
 
 import psycopg2
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from gifty_compute.embedded.postgres import Postgres
 from gifty_compute.embedded.valkey import Valkey
@@ -21,6 +23,11 @@ from gifty_compute.queue.store import TaskStore
 ROOT = Path(__file__).parent.parent
 LOCAL_LOGIC = ROOT / "configs" / "logic.local.yaml"
 
+# Of the whole suite, which mostly waits: 4 take two cores, and each has servers of its own.
+_PROCESSES = 4
+# Their tests share a stack, a cluster or a model, or take every core: one process does all of a folder.
+_TOGETHER = ("tests/e2e/", "tests/integration/embedded/", "tests/unit/engines/")
+
 _numbers = itertools.count(1)
 _TABLES = (
     "compute_tasks",
@@ -31,10 +38,32 @@ _TABLES = (
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """What `-n auto` of `make test` means; a part that was named stays in one process: it starts sooner."""
+    return _PROCESSES if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
+
+
+class _Scheduling(LoadScopeScheduling):
+    """Each test goes to whoever is free; the folders above go first, since they take longest.
+
+    It is `--dist loadgroup`, which does not see its marks under pytest 9.2 (pytest-xdist#1386).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in _TOGETHER if nodeid.startswith(folder)), nodeid)
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = Postgres(tmp_path_factory.mktemp("postgres"))
     server.start()
+    _forget_the_disk(server)
     yield server
     server.stop()
 
@@ -45,6 +74,16 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     server.start()
     yield server
     server.stop()
+
+
+def _forget_the_disk(server: Postgres) -> None:
+    """Nothing here must survive a crash of the machine, and each TRUNCATE would wait for the disk."""
+    connection = psycopg2.connect(server.url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER SYSTEM SET fsync = off")
+        cursor.execute("SELECT pg_reload_conf()")
+    connection.close()
 
 
 def create_database(server: Postgres) -> str:

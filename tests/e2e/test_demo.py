@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from gifty_compute.demo.catalogue import QUESTIONS
 from tests.conftest import ROOT
 
 
+@pytest.mark.timeout(200)
 def test_the_demo_embeds_every_product_once_by_both_workers_and_answers() -> None:
     env = {**os.environ, "COLUMNS": "120", "DATABASE_URL": "postgresql://nowhere.invalid/never-touched"}
 
@@ -20,7 +23,7 @@ def test_the_demo_embeds_every_product_once_by_both_workers_and_answers() -> Non
         env=env,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=180,
         check=False,
     )
 

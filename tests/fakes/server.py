@@ -47,7 +47,7 @@ class FakeProviders:
         """Somebody hung up while a stream was being sent."""
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.fakes = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -84,7 +84,7 @@ def client(core: Core) -> FlaskClient:
 def facade_url(core: Core) -> Iterator[str]:
     """The facade on a socket."""
     server = make_server("127.0.0.1", 0, create_app(core), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -248,7 +248,7 @@ def test_a_text_that_the_local_model_would_hold_up_everybody_with_is_422(client:
 
 def test_a_chunked_body_over_the_limit_is_413_whatever_its_beginning_says(core: Core) -> None:
     server = make_server("127.0.0.1", 0, create_app(core), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     chunks = [b'{"input":"hi"', *[b" " * 100_000] * 11, b"}"]
 

@@ -36,7 +36,7 @@ def core(core_with: Callable[..., Core]) -> Core:
 def service(core: Core) -> Iterator[str]:
     """The address of a facade."""
     server = make_server("127.0.0.1", 0, create_app(core), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

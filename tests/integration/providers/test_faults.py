@@ -70,15 +70,18 @@ ODD = {
     ("openrouter", Fault.ERROR_INSIDE): (Failure.RETRY, NoRoute, 2),
 }
 OF_VECTORS = {Fault.WRONG_COUNT, Fault.NAN, Fault.ZERO, Fault.WRONG_DIMENSION}
-SLOW = {Fault.HANG, Fault.HEADERS_ONLY, Fault.DRIP}
-# RunPod holds a call for a second at least.
-BUDGET = 1.2
+SLOW = {Fault.HANG, Fault.HEADERS_ONLY, Fault.DRIP, Fault.HUNG_STREAM}
 CASES = [
     (provider, fault)
     for provider, kind in ASKED.items()
     for fault in EXPECTED
     if kind == "embedding" or fault not in OF_VECTORS
 ]
+
+
+def budget(fault: Fault, provider: str = "") -> float:
+    """Seconds of a call; fewer where all of them will pass. RunPod holds a call for a second at least."""
+    return 0.8 if fault in SLOW and provider != "runpod" else 1.2
 
 
 class Heard:
@@ -107,17 +110,18 @@ def test_a_fault_of_the_only_provider(
     fake.fault(provider, fault)
     high = road(provider)
     heard = listen(high)
+    seconds = budget(fault, provider)
     began = CLOCK.monotonic()
 
     with pytest.raises(GiftyComputeError) as caught:
-        high.router.run(call_of(logic_for(provider, kind), kind, seconds=BUDGET))
+        high.router.run(call_of(logic_for(provider, kind), kind, seconds=seconds))
 
     passed = CLOCK.monotonic() - began
     assert (type(caught.value), {error.failure for error in heard.errors}) == (told, {failure})
     jobs = [call for call in fake.calls(provider) if "/cancel/" not in call.path]
     assert len(jobs) == calls
-    assert passed < BUDGET * 1.1 + 1  # a busy machine; a hang or a third attempt would be far beyond it
-    assert passed > BUDGET * 0.8 or fault not in SLOW
+    assert passed < seconds * 1.1 + 1  # a busy machine; a hang or a third attempt would be far beyond it
+    assert passed > seconds * 0.8 or fault not in SLOW
     if isinstance(caught.value, Unavailable):
         assert 29 < caught.value.retry_after <= 30
 
@@ -138,11 +142,12 @@ def test_a_healthy_provider_behind_it_gives_the_right_answer_in_time(
         if kind == "llm"
         else f"embedding: {{providers: [{provider}, {behind}]}}"
     )
+    seconds = 2 * budget(fault, provider)
     began = CLOCK.monotonic()
 
-    answer = road(provider, behind).router.run(call_of(logic, kind, seconds=2 * BUDGET))
+    answer = road(provider, behind).router.run(call_of(logic, kind, seconds=seconds))
 
-    assert CLOCK.monotonic() - began < 2 * BUDGET * 1.1 + 1
+    assert CLOCK.monotonic() - began < seconds * 1.1 + 1
     assert answer.provider == behind
     if kind == "embedding":
         refuse_wrong_vectors(answer.result["embeddings"], "bge-m3")
@@ -155,13 +160,14 @@ def test_with_every_provider_hung_the_error_comes_by_the_deadline(
 ) -> None:
     for provider in ("runpod", "intelligence_api", "openrouter"):
         fake.fault(provider, Fault.HANG)
+    seconds = budget(Fault.HANG, "runpod")
     began = CLOCK.monotonic()
 
     with pytest.raises(DeadlineExceeded):
-        road().router.run(call_of(parse_logic(""), "embedding", seconds=BUDGET))
+        road().router.run(call_of(parse_logic(""), "embedding", seconds=seconds))
 
     passed = CLOCK.monotonic() - began
-    assert BUDGET * 0.9 < passed < BUDGET * 1.1 + 1
+    assert seconds * 0.9 < passed < seconds * 1.1 + 1
     assert all(len(fake.calls(p)) == 1 for p in ("runpod", "intelligence_api", "openrouter"))
 
 
@@ -235,7 +241,8 @@ def test_a_stream_that_breaks_off_says_so(
     fake: FakeProviders, road: Callable[..., HighRoad], provider: str, fault: Fault, code: set[str]
 ) -> None:
     fake.fault(provider, fault)
-    stream = road(provider).router.stream(call_of(logic_for(provider, "llm"), "llm", seconds=BUDGET))
+    call = call_of(logic_for(provider, "llm"), "llm", seconds=budget(fault))
+    stream = road(provider).router.stream(call)
 
     with pytest.raises(ProviderError) as caught:
         list(stream.deltas)
@@ -263,7 +270,7 @@ def test_before_its_first_piece_a_stream_comes_from_another_provider(
     fake.fault("anthropic", fault)
     logic = parse_logic("llm: {default_provider: anthropic, fallbacks: [groq]}")
 
-    stream = road("anthropic", "groq").router.stream(call_of(logic, "llm", seconds=2 * BUDGET))
+    stream = road("anthropic", "groq").router.stream(call_of(logic, "llm", seconds=2 * budget(fault)))
 
     assert stream.provider == "groq"
     assert "".join(delta.text for delta in stream.deltas) == "Подарите удочку."
