@@ -48,8 +48,8 @@ class LlmSection(RouteSection):
 
     default_provider: Name = "anthropic"
     fallbacks: tuple[Name, ...] = ()
-    model_fast: str | None = None
-    model_smart: str | None = None
+    model_fast: Name | None = None
+    model_smart: Name | None = None
     model_embedding: Name = "bge-m3"
     embedding_provider: Name = "runpod"
     timeout_ms: int = Field(default=60_000, ge=1)

@@ -30,10 +30,7 @@ def parse_logic(
     The files that it names are looked for in the folder; they are read again only when the text changes.
     """
     overrides = overrides or {}
-    try:
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
-        raise InvalidConfig(f"{name}: not YAML: {error}") from error
+    raw = _loaded(text, name)
     if not isinstance(raw, dict | None):
         raise InvalidConfig(f"{name}: must hold keys and values, not a {type(raw).__name__}")
     raw = raw or {}
@@ -59,6 +56,18 @@ def parse_logic(
         return Logic(file, hashlib.sha256(said.encode()).hexdigest()[:12], references)
     except InvalidConfig as error:
         raise InvalidConfig(f"{name}: {error}") from error
+
+
+def _loaded(text: str, name: str) -> Any:
+    """The text as YAML. Raises InvalidConfig for everything that the library makes of bad text."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError as error:
+        raise InvalidConfig(f"{name}: not YAML: nested too deep") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
+        raise InvalidConfig(f"{name}: not YAML: {error}") from error
+    except (AttributeError, LookupError, TypeError) as error:  # `!!int ""`, `!!bool x`, `!!timestamp x`
+        raise InvalidConfig(f"{name}: not YAML: a tag that does not fit its value") from error
 
 
 _KNOWN: dict[str, Any] = {

@@ -57,6 +57,10 @@ class LogicWatch:
         except InvalidConfig as error:
             self._reject(seen, error)
             return
+        except Exception as error:  # a fault of ours must not end the watch: the next good file counts
+            log.exception("the logic could not be read")
+            self._reject(seen, InvalidConfig(f"{self._path}: a fault of ours: {type(error).__name__}"))
+            return
         log.info("logic %s replaces %s", new.version, self._current.version)
         self._current, self._seen, self.error = new, seen, None
 

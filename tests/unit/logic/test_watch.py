@@ -63,6 +63,44 @@ def test_a_bad_change_is_counted_logged_once_and_changes_nothing(
     assert str(file) in str(watch.error)
 
 
+@pytest.mark.parametrize(
+    "bad", ["[" * 2000, "a: !!int ''", "a: !!bool x", "a: !!timestamp x", "llm: {model_fast: ''}"]
+)
+def test_whatever_a_bad_file_does_to_the_yaml_library_the_next_good_one_counts(
+    watch: LogicWatch, file: Path, bad: str
+) -> None:
+    file.write_text(bad)
+    watch.look()
+    rejected = watch.error
+
+    file.write_text("leases: {seconds: 60}")
+    watch.look()
+
+    assert str(file) in str(rejected)
+    assert (watch.current.file.leases.seconds, watch.error) == (60, None)
+
+
+def test_a_fault_of_ours_does_not_end_the_watch(
+    watch: LogicWatch, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a line that nobody tried")
+
+    file.write_text("leases: {seconds: 60}")
+    with monkeypatch.context() as patched:
+        patched.setattr("gifty_compute.logic.watch.parse_logic", fail)
+        watch.look()
+        watch.look()
+    broken = watch.error
+
+    file.write_text("leases: {seconds: 61}")
+    watch.look()
+
+    assert (watch.rejected, watch.error) == (1, None)
+    assert "AssertionError" in str(broken)
+    assert watch.current.file.leases.seconds == 61
+
+
 def test_a_file_that_vanishes_changes_nothing_until_it_is_back(watch: LogicWatch, file: Path) -> None:
     before = watch.current
     file.unlink()
