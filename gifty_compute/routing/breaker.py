@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # A trial whose caller vanished is given up after this.
 _TRIAL_SECONDS = 30.0
+# While another process makes the trial, this one looks again after this.
+_LOOK_SECONDS = 1.0
 # A Retry-After beyond this is looked at again all the same.
 _LONGEST_SECONDS = 3600.0
 # A caller with very little time learns nothing about the provider: its timeout counts only if the attempt had
@@ -34,18 +35,27 @@ _TELLING_SHARE = 0.2
 
 
 class Marks(Protocol):
-    """What the other processes of the service know about open circuits. Never raises, never waits long."""
+    """What the other processes of the service know about open circuits. Never raises; only `trial` may wait,
+    and not long. What is told to the others they see a moment later."""
 
     def remaining(self, name: str) -> float:
         """Seconds for which another process says that this circuit is open; 0 where none does."""
         ...
 
+    def half_open(self, name: str) -> bool:
+        """Whether some process opened this circuit, its time is over, and nobody has closed it yet."""
+        ...
+
     def open(self, name: str, seconds: float) -> None:
-        """Tells the others."""
+        """Tells the others; a trial that was made is over."""
         ...
 
     def close(self, name: str) -> None:
-        """Tells the others."""
+        """Tells the others; a trial that was made is over."""
+        ...
+
+    def give_up(self, name: str) -> None:
+        """Tells the others that the trial showed nothing, so that another may be made."""
         ...
 
     def trial(self, name: str, seconds: float) -> bool:
@@ -68,6 +78,11 @@ class Circuit:
     def wait(self, now: float) -> float:
         """Seconds until an attempt may begin: 0 where closed, or half-open with its trial untaken."""
         return max(0.0, self.open_until - now, self.trial_until - now)
+
+    def begin_trial(self, now: float) -> None:
+        """It is half-open, also if it was another process that opened it, and this is its trial."""
+        self.open_until = self.open_until or now
+        self.trial_until = now + _TRIAL_SECONDS
 
     def succeed(self) -> None:
         self.failures, self.open_until, self.trial_until = 0, 0.0, 0.0
@@ -107,18 +122,23 @@ class Breakers:
         name = candidate.circuit
         with self._lock:
             circuit = self._circuits.get(name)
-            if circuit is None or circuit.closed:
+            if (circuit is None or circuit.closed) and not self._marks.half_open(name):
                 return True
             now = self._clock.monotonic()
+            circuit = self._circuits.setdefault(name, Circuit())
             if circuit.wait(now) > 0:
                 return False
-            circuit.trial_until = now + _TRIAL_SECONDS
-        return self._marks.trial(name, _TRIAL_SECONDS)
+            circuit.begin_trial(now)
+        if self._marks.trial(name, _TRIAL_SECONDS):
+            return True
+        with self._lock:
+            circuit.trial_until = now + _LOOK_SECONDS
+        return False
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
         name, error = candidate.circuit, outcome.error
         if error is not None and not _tells(error, outcome.seconds, call):
-            self._change(name, lambda circuit: setattr(circuit, "trial_until", 0.0))
+            self._give_up(name)
             return
         if error is None or error.failure is Failure.FATAL:
             # A refusal, too, is the answer of a provider that works.
@@ -153,9 +173,14 @@ class Breakers:
             log.info("circuit %s is closed", name)
             self._marks.close(name)
 
-    def _change(self, name: str, change: Callable[[Circuit], None]) -> None:
+    def _give_up(self, name: str) -> None:
+        """If the attempt was a trial, another may be made."""
         with self._lock:
-            change(self._circuits.setdefault(name, Circuit()))
+            circuit = self._circuits.get(name)
+            if circuit is None or not circuit.trial_until:
+                return
+            circuit.trial_until = 0.0
+        self._marks.give_up(name)
 
 
 def _tells(error: ProviderError, seconds: float, call: Call) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 import redis
@@ -39,6 +40,7 @@ def test_a_circuit_that_one_process_opened_is_open_for_the_other(client: redis.R
     one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
 
     one.open("runpod/1/embedding/ab", 30)
+    one.refresh()
     assert other.remaining("runpod/1/embedding/ab") == 0
     other.refresh()
 
@@ -49,12 +51,16 @@ def test_a_circuit_that_one_process_opened_is_open_for_the_other(client: redis.R
 def test_closing_it_frees_the_others_with_their_next_look(client: redis.Redis) -> None:
     one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
     one.open("a", 30)
+    one.refresh()
     other.refresh()
 
     one.close("a")
+    one.refresh()
     other.refresh()
 
     assert other.remaining("a") == 0
+    assert not other.half_open("a")
+    assert client.zcard("gifty:circuits") == 0
 
 
 def test_a_shorter_word_does_not_shorten_a_longer_one(client: redis.Redis) -> None:
@@ -63,26 +69,42 @@ def test_a_shorter_word_does_not_shorten_a_longer_one(client: redis.Redis) -> No
     marks.open("a", 300)
     marks.open("a", 5)
     marks.refresh()
+    marks.open("a", 5)
+    marks.refresh()
 
     assert marks.remaining("a") > 200
 
 
-def test_marks_whose_time_is_over_are_dropped(client: redis.Redis) -> None:
+def test_a_mark_whose_time_is_over_is_half_open_for_all_until_one_closes_it(client: redis.Redis) -> None:
+    one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+    one.open("a", -1)
+
+    one.refresh()
+    other.refresh()
+
+    assert (other.remaining("a"), other.half_open("a")) == (0, True)
+    assert not other.half_open("b")
+
+
+def test_a_mark_that_nobody_closed_is_forgotten_after_an_hour(client: redis.Redis) -> None:
     marks = RedisMarks(client, CLOCK)
-    marks.open("a", -1)
+    marks.open("a", -3601)
 
     marks.refresh()
 
-    assert marks.remaining("a") == 0
+    assert not marks.half_open("a")
     assert client.zcard("gifty:circuits") == 0
 
 
-def test_a_trial_is_one_processs_until_the_circuit_is_closed(client: redis.Redis) -> None:
+@pytest.mark.parametrize("end", ["open", "close", "give_up"])
+def test_a_trial_is_one_processs_until_it_says_how_it_went(client: redis.Redis, end: str) -> None:
     one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
 
     assert one.trial("a", 30)
     assert not other.trial("a", 30)
-    one.close("a")
+    getattr(one, end)(*(("a", 1.0) if end == "open" else ("a",)))
+    one.refresh()
+
     assert other.trial("a", 30)
 
 
@@ -94,6 +116,30 @@ def test_without_redis_each_process_is_on_its_own(gone: redis.Redis) -> None:
 
     assert marks.remaining("a") == 0
     assert marks.trial("a", 30)
+
+
+def test_what_was_said_while_redis_was_away_is_told_when_it_is_back(
+    client: redis.Redis, gone: redis.Redis
+) -> None:
+    marks, other = RedisMarks(gone, CLOCK), RedisMarks(client, CLOCK)
+    marks.open("a", 30)
+    with pytest.raises(redis.RedisError):
+        marks.refresh()
+
+    marks._client = client
+    marks.refresh()
+    other.refresh()
+
+    assert other.remaining("a") > 20
+
+
+def test_telling_the_others_never_waits_for_redis() -> None:
+    """A client that fails whoever asks it."""
+    marks = RedisMarks(cast("redis.Redis", None), CLOCK)
+
+    marks.open("a", 30)
+    marks.give_up("b")
+    marks.close("a")
 
 
 # -- sums ----------------------------------------------------------------------------------------------------

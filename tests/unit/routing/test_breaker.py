@@ -28,8 +28,15 @@ class Blackboard:
     def remaining(self, name: str) -> float:
         return max(0.0, self.until.get(name, 0.0) - self._clock.monotonic())
 
+    def half_open(self, name: str) -> bool:
+        return name in self.until and self.until[name] <= self._clock.monotonic()
+
     def open(self, name: str, seconds: float) -> None:
         self.until[name] = self._clock.monotonic() + seconds
+        self.trials.discard(name)
+
+    def give_up(self, name: str) -> None:
+        self.trials.discard(name)
 
     def close(self, name: str) -> None:
         self.until.pop(name, None)
@@ -270,3 +277,78 @@ def test_of_two_processes_with_a_half_open_circuit_one_makes_the_trial(
     clock.advance(15)
 
     assert [breakers.enter(candidate(), call()), other.enter(candidate(), call())] == [True, False]
+
+
+def test_a_process_that_saw_no_failure_itself_makes_one_trial_and_frees_all(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+    board: Blackboard,
+) -> None:
+    other = Breakers(clock, board)
+    fail(times=5)
+    clock.advance(15)
+
+    entered = [other.enter(candidate(), call()) for _ in range(3)]
+    other.left(candidate(), call(), OK)
+
+    assert entered == [True, False, False]
+    assert other.wait(candidate(), call()) is None
+    assert [other.enter(candidate(), call()) for _ in range(3)] == [True, True, True]
+    assert board.until == {}
+
+
+def test_who_was_not_given_the_trial_looks_again_soon(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+    board: Blackboard,
+) -> None:
+    other = Breakers(clock, board)
+    fail(times=5)
+    clock.advance(15)
+    assert other.enter(candidate(), call())
+    assert not breakers.enter(candidate(), call())
+    other.left(candidate(), call(), OK)
+
+    assert breakers.wait(candidate(), call()) == 1
+    clock.advance(1)
+
+    assert breakers.enter(candidate(), call())
+
+
+def test_after_a_failed_trial_there_is_another_as_soon_as_the_circuits_time_is_over(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+) -> None:
+    fail(times=5)
+    clock.advance(15)
+    assert breakers.enter(candidate(), call())
+    fail()
+    clock.advance(15)
+
+    assert breakers.wait(candidate(), call()) is None
+    assert breakers.enter(candidate(), call())
+
+
+def test_a_trial_that_had_too_little_time_to_show_anything_leaves_room_for_another(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+) -> None:
+    fail(times=5)
+    clock.advance(15)
+    assert breakers.enter(candidate(), call())
+
+    fail(failed(code="timeout"), seconds=0.1)
+
+    assert breakers.enter(candidate(), call())
