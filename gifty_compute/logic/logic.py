@@ -16,8 +16,16 @@ from gifty_compute.logic.file import (
     ModelSection,
     RouteSection,
     SpaceSection,
+    is_name,
 )
-from gifty_compute.logic.offers import Model, Offer, offers, refuse_bad_routes, refuse_unpriced_budgets
+from gifty_compute.logic.offers import (
+    Model,
+    Offer,
+    offers,
+    refuse_bad_routes,
+    refuse_mixed_spaces,
+    refuse_unpriced_budgets,
+)
 from gifty_compute.logic.reference import Reference
 from gifty_compute.wire.expected import Expected
 
@@ -65,6 +73,7 @@ class Logic:
                 known = ", ".join(sorted(n for n, s in self._sections.items() if kind in s.kinds))
                 raise InvalidConfig(f"{key}: {name!r} is not a model for {kind}; known: {known}")
             refuse_bad_routes(self.file, kind, self.model(kind, None))
+        refuse_mixed_spaces(self.file)
         refuse_unpriced_budgets(self.file)
 
     @property
@@ -124,13 +133,8 @@ class Logic:
     def _found_model(self, kind: str, name: str | None) -> Model:
         known = cast("KindName", kind)
         own = self._names.get(self._default_model(known) if name in (None, "default") else str(name))
-        if own is None and kind == "llm":
-            provider, _, model_id = str(name).partition("/")
-            if model_id and "llm" in getattr(self.file.providers.get(provider), "kinds", ()):
-                # "groq/fast" is what Groq has for fast.
-                named = self._sections.get(model_id)
-                model_id = named.providers.get(provider, model_id) if named is not None else model_id
-                return Model(str(name), ModelSection(kinds=("llm",), providers={provider: model_id}))
+        if own is None and kind == "llm" and (found := self._one_providers(str(name))):
+            return found
         if own is None:
             raise InvalidRequest(f"there is no model {str(name)[:60]!r}", param="model", code="unknown_model")
         section = self._sections[own]
@@ -138,6 +142,17 @@ class Logic:
             message = f"model {own!r} does not do {kind}"
             raise InvalidRequest(message, param="model", code="not_served")
         return Model(own, section)
+
+    def _one_providers(self, name: str) -> Model | None:
+        """The language model that "<provider>/<model>" names; None where it names none."""
+        provider, _, model_id = name.partition("/")
+        if not is_name(model_id) or "llm" not in getattr(self.file.providers.get(provider), "kinds", ()):
+            return None
+        # "groq/fast" is what Groq has for fast.
+        known = self._sections.get(model_id)
+        model_id = known.providers.get(provider, model_id) if known is not None else model_id
+        section = ModelSection(kinds=("llm",), providers={provider: model_id})
+        return Model(name, section, is_one_providers=True)
 
     def place(self, task_type: str, payload: dict[str, Any]) -> dict[str, Any]:
         """The payload with the configured model, input type and category tree filled in.

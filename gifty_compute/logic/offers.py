@@ -18,7 +18,7 @@ from gifty_compute.logic.file import (
     ScoreSection,
 )
 
-__all__ = ["Model", "Offer", "offers", "refuse_bad_routes", "refuse_unpriced_budgets"]
+__all__ = ["Model", "Offer", "offers", "refuse_bad_routes", "refuse_mixed_spaces", "refuse_unpriced_budgets"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Model:
 
     name: str
     section: ModelSection
+    is_one_providers: bool = False
+    """Whether the caller named the provider with it, so that nobody else is asked."""
 
     @property
     def space(self) -> str | None:
@@ -50,11 +52,9 @@ class Offer:
 
 def offers(file: LogicFile, kind: KindName, model: Model) -> tuple[Offer, ...]:
     """All providers of the route for this kind that serve this very model, in the configured order."""
-    names = dict.fromkeys(_route(file, kind))
+    names = dict.fromkeys(model.section.providers if model.is_one_providers else _route(file, kind))
     if not file.features.use_runpod_for_high_priority:
         names.pop("runpod", None)
-    if "/" in model.name and kind == "llm":
-        names = dict.fromkeys(model.section.providers)
     found = (_offer(file, kind, model, name) for name in names)
     return tuple(offer for offer in found if offer is not None)
 
@@ -69,6 +69,24 @@ def refuse_bad_routes(file: LogicFile, kind: KindName, model: Model) -> None:
             raise InvalidConfig(f"{key}: there is no provider {name!r}; known: {', '.join(file.providers)}")
         if _offer(file, kind, model, name) is None:
             raise InvalidConfig(f"{key}: {_why_not(file, kind, model, name)}")
+
+
+def refuse_mixed_spaces(file: LogicFile) -> None:
+    """Raises InvalidConfig where a provider would serve a model by what is known as one of another space.
+
+    The vectors would have the right form, often even the right dimension.
+    """
+    models = {name: model for name, model in file.models.items() if model.space is not None}
+    known = {said: name for name, model in models.items() for said in (name, *model.aliases)}
+    served: dict[tuple[str, str], str] = {}
+    for name, model in models.items():
+        for provider, model_id in model.providers.items():
+            other = served.setdefault((provider, model_id), known.get(model_id, name))
+            if models[other].space != model.space:
+                raise InvalidConfig(
+                    f"models.{name}.providers.{provider}: {model_id} is known as {other} (space "
+                    f"{models[other].space}), so it cannot serve {name} (space {model.space})"
+                )
 
 
 def refuse_unpriced_budgets(file: LogicFile) -> None:

@@ -138,10 +138,7 @@ class Router:
         found = self.candidates(call)
         if not found:
             route = [offer.provider for offer in call.logic.offers(call.kind, call.model)]
-            named = ", ".join(route) or "no provider"
-            why = "no key for it" if route else "none serves it"
-            message = f"{call.kind} with {call.model.name!r} is routed to {named}, but here is {why}"
-            raise InvalidRequest(message, param="model", code="not_served")
+            raise InvalidRequest(_why_nobody(call, route), param="model", code="not_served")
         return found
 
     def _ask_of(self, call: Call, candidate: Candidate, deadline: Deadline) -> Ask:
@@ -190,6 +187,16 @@ class Router:
             outcome = Outcome(seconds, reply, error, cost)
             for observer in self._observers:
                 observer.left(candidate, call, outcome)
+
+
+def _why_nobody(call: Call, route: Sequence[str]) -> str:
+    work = f"{call.kind} with {call.model.name!r}"
+    if not route:
+        return f"no provider serves {work}"
+    named = ", ".join(route)
+    if call.never.issuperset(route):
+        return f"{work} is routed to {named} alone, which may be who asks us (X-Gifty-Hop)"
+    return f"{work} is routed to {named}, but here is no key for it"
 
 
 def _through(stage: Stage, then: Next, call: Call) -> Answer:

@@ -63,6 +63,8 @@ class Walk(Generic[T]):
     attempts: int = 0
     _errors: list[tuple[str, ProviderError]] = field(default_factory=list)
     _refusal: InvalidRequest | None = None
+    _timed_out: bool = False
+    """Whether the last attempt had all the time that was left, and used it up."""
 
     def run(self) -> Success[T]:
         """The first success.
@@ -96,6 +98,7 @@ class Walk(Generic[T]):
                 self._refusal = refused
                 return None
             seconds = deadline.clock.monotonic() - began
+            self._timed_out = error is not None and error.code == "timeout" and deadline is self.call.deadline
             if error is None:
                 if reply is not None:
                     cost = cost_usd(candidate.offer, reply)
@@ -162,7 +165,8 @@ class Walk(Generic[T]):
             return InvalidRequest(f"the request was refused ({told})", code=code)
         if self._refusal is not None and not self._errors:
             return self._refusal
-        if self.call.deadline.expired:
+        if self.call.deadline.expired or self._timed_out:
+            # A timeout may end the attempt a moment before the deadline that it was of.
             return DeadlineExceeded(f"no answer within the deadline ({told})")
         waits = [self._wait(candidate) for candidate in self.candidates]
         asked_to_wait = all(error.retry_after is not None for _, error in self._errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gifty_compute.errors import InvalidRequest, MalformedBody
 from gifty_compute.wire.text import JsonObject
@@ -53,14 +53,33 @@ def parse(model: type[_M], value: Any, *, where: str = "") -> _M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        first = _telling(error.errors(include_url=False, include_input=False))
         context = first.get("ctx", {})
-        path = ".".join(str(part) for part in first["loc"]) or context.get("param", "")
+        path = ".".join(_place(first)) or context.get("param", "")
         param = f"{where}.{path}".strip(".") or None
         code = first["type"] if first["type"] in _OUR_CODES else None
-        message = f"{param or 'body'}: {first['msg']}"
+        said = "must be a JSON object" if first["type"] == "model_type" else first["msg"]
+        message = f"{param or 'body'}: {said}"
         kind = MalformedBody if code == "too_deep" else InvalidRequest
         raise kind(message, param=param, code=code) from error
 
 
+def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; for a field of several types, each of which complains, that of the likeliest.
+
+    It is the one that got furthest into the value.
+    """
+    first = errors[0]
+    place = _place(first)
+    if len(place) == len(first["loc"]):
+        return first
+    return max((e for e in errors if _place(e)[: len(place)] == place), key=lambda e: len(_place(e)))
+
+
+def _place(error: ErrorDetails) -> list[str]:
+    """Where it is, in the caller's words: the types that a field may be of stand there, too."""
+    return [str(part) for part in error["loc"] if "[" not in str(part) and part not in _TYPES]
+
+
+_TYPES = frozenset({"bool", "float", "int", "str"})
 _OUR_CODES = frozenset({"invalid_text", "empty_text", "too_deep", "text_too_long", "wrong_priority"})

@@ -119,6 +119,18 @@ def test_a_field_of_the_other_priority_is_refused(client: FlaskClient, fields: d
     assert answer.json["error"]["code"] == "wrong_priority"
 
 
+def test_an_idempotency_key_goes_with_a_task_alone(client: FlaskClient) -> None:
+    keyed = {**API, "Idempotency-Key": "order-1"}
+
+    high = client.post("/v1/embeddings", json={"input": "чай"}, headers=keyed)
+    low = client.post("/v1/embeddings", json={"input": "чай", "priority": "low"}, headers=keyed)
+    again = client.post("/v1/embeddings", json={"input": "чай", "priority": "low"}, headers=keyed)
+
+    assert (high.status_code, high.json["error"]["param"]) == (422, "Idempotency-Key")
+    assert (low.status_code, again.status_code) == (202, 200)
+    assert again.json == low.json
+
+
 @pytest.mark.parametrize(
     ("fields", "code"),
     [({"model": "nonesuch"}, "unknown_model"), ({"model": "bge-m3"}, "not_served")],

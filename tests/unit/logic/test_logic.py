@@ -94,6 +94,29 @@ def test_a_model_that_could_never_be_done_stops_the_start(models: str, reason: s
         parse_logic(f"models: {models}")
 
 
+E5 = "intfloat/multilingual-e5-large-instruct"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"models: {{bge-m3: {{providers: {{together: {E5}}}}}}}",
+        f"models: {{bge-m3: {{providers: {{openrouter: {E5}}}}}}}",
+        "models: {bge-m3: {providers: {openrouter: multilingual-e5-large-instruct}}}",
+        "models: {my: {kinds: [embedding], space: gemini-embedding-001, providers: {runpod: bge-m3}}}",
+    ],
+)
+def test_what_is_known_to_be_of_one_space_cannot_serve_another(text: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"models\.(bge-m3|my)\.providers\..*space"):
+        parse_logic(text)
+
+
+def test_two_models_of_one_space_may_be_the_same_to_a_provider() -> None:
+    logic = parse_logic("models: {my: {kinds: [embedding], space: bge-m3, providers: {runpod: bge-m3}}}")
+
+    assert offered(logic, "embedding", "my") == [("runpod", "bge-m3")]
+
+
 def test_a_space_that_changes_under_its_name_is_refused() -> None:
     before = parse_logic("")
     text = "spaces: {bge-m3: {dim: 512, revision: x, pooling: cls, normalized: true, quantization: none}}"
@@ -349,9 +372,29 @@ def test_a_provider_and_its_id_name_a_model_of_that_provider_alone() -> None:
     assert offered(logic, "llm", "groq/qwen/qwen3.6-27b") == [("groq", "qwen/qwen3.6-27b")]
 
 
-@pytest.mark.parametrize("name", ["openai/gpt-9", "intelligence_api/x", "groq/", "/x"])
-def test_a_model_of_a_provider_without_language_models_is_unknown(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai/gpt-9",
+        "intelligence_api/x",
+        "groq/",
+        "/x",
+        "anthropic/../x",
+        "gemini/a b?c",
+        "groq/" + "x" * 201,
+    ],
+)
+def test_a_model_of_a_provider_without_language_models_and_what_is_no_name_are_unknown(name: str) -> None:
     assert code_of(DEFAULT_LOGIC, "llm", name) == "unknown_model"
+
+
+def test_a_slash_in_a_models_own_name_does_not_name_its_provider() -> None:
+    logic = parse_logic("""
+        llm: {default_provider: groq, fallbacks: [together]}
+        models: {acme/chat: {kinds: [llm], providers: {together: t, groq: g, openrouter: o}}}
+    """)
+
+    assert offered(logic, "llm", "acme/chat") == [("groq", "g"), ("together", "t")]
 
 
 @pytest.mark.parametrize("kind", ["embedding", "rerank"])
@@ -362,6 +405,12 @@ def test_the_switch_takes_runpod_out_of_every_high_route_and_nothing_else(kind: 
 
     assert [provider for provider, _ in offered(on, kind)] == ["intelligence_api", "runpod"]
     assert [provider for provider, _ in offered(off, kind)] == ["intelligence_api"]
+
+
+def test_the_switch_holds_for_a_model_that_names_runpod_itself() -> None:
+    logic = parse_logic("features: {use_runpod_for_high_priority: false}")
+
+    assert offered(logic, "llm", "runpod/some-llm") == []
 
 
 def test_the_switch_for_external_workers_is_read() -> None:

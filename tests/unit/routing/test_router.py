@@ -150,6 +150,15 @@ def test_the_keys_of_a_provider_are_tried_one_after_the_other(
     assert sorted(ask.site.key for ask in scripted.asks[2:]) == ["o1", "o2"]
 
 
+def test_where_the_asker_alone_could_answer_it_is_told_so(build: Any, call: Callable[..., Call]) -> None:
+    logic = parse_logic("embedding: {providers: [intelligence_api]}")
+
+    with pytest.raises(InvalidRequest, match="X-Gifty-Hop") as caught:
+        build().run(call(by=logic, never=frozenset({"intelligence_api"})))
+
+    assert caught.value.code == "not_served"
+
+
 def test_who_may_be_the_asker_is_never_asked_back(
     build: Any, scripted: Scripted, call: Callable[..., Call]
 ) -> None:

@@ -222,6 +222,18 @@ def test_the_last_attempt_that_is_allowed_gets_all_the_time(walk: Any, clock: Ha
     assert script.budgets == [2]
 
 
+def test_a_timeout_a_moment_before_the_deadline_is_the_deadlines(walk: Any, clock: HandClock) -> None:
+    """libcurl counts whole milliseconds."""
+
+    class Early(Script):
+        def __call__(self, candidate: Candidate, deadline: Deadline) -> tuple[str, Reply | None]:
+            clock.advance(deadline.remaining - 0.0004)
+            raise failed(code="timeout")
+
+    with pytest.raises(DeadlineExceeded, match="openrouter: timeout"):
+        walk(Early(clock))
+
+
 def test_nobody_is_asked_after_the_deadline(walk: Any, clock: HandClock) -> None:
     script = Script(clock)
 

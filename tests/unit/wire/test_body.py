@@ -12,7 +12,9 @@ from gifty_compute.errors import InvalidRequest
 from gifty_compute.wire.body import Body, Deliverable, parse
 from gifty_compute.wire.classify import ClassifyPayload, ClassifyRequest
 from gifty_compute.wire.embedding import EmbeddingPayload, EmbeddingRequest
+from gifty_compute.wire.llm import ChatRequest
 from gifty_compute.wire.rerank import RerankPayload, RerankRequest
+from gifty_compute.wire.score import ScoreRequest
 from gifty_compute.wire.task import Held, ResultRequest, SubmitRequest
 
 REQUESTS: list[tuple[type[Deliverable], dict[str, Any]]] = [
@@ -98,6 +100,38 @@ REFUSED: dict[str, tuple[type[Body], Any, str | None, str]] = {
         "internal_categories",
         "invalid_value",
     ),
+    "a picture among the parts of a message": (
+        ChatRequest,
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "messages.0.content.0.type",
+        "invalid_value",
+    ),
+    "a message of a number": (
+        ChatRequest,
+        {"messages": [{"role": "user", "content": 5}]},
+        "messages.0.content",
+        "invalid_value",
+    ),
+    "a blank message": (
+        ChatRequest,
+        {"messages": [{"role": "user", "content": " "}]},
+        "messages.0.content",
+        "empty_text",
+    ),
+    "five stops": (
+        ChatRequest,
+        {"messages": [{"role": "user", "content": "a"}], "stop": ["a"] * 5},
+        "stop",
+        "invalid_value",
+    ),
+    "a price that is a list": (ScoreRequest, {"title": "a", "price": []}, "price", "invalid_value"),
+    "a category's id that is an object": (
+        ClassifyPayload,
+        {"external_names": ["a"], "internal_categories": [{"id": {}, "name": "b"}]},
+        "internal_categories.0.id",
+        "invalid_value",
+    ),
+    "a list in place of a body": (ScoreRequest, [], None, "invalid_value"),
     "attempt 0": (Held, {"id": ID, "attempt": 0}, "attempt", "invalid_value"),
     "an id that is none": (Held, {"id": "1" * 30, "attempt": 1}, "id", "invalid_value"),
     "progress past the end": (Held, {"id": ID, "attempt": 1, "progress": 1.5}, "progress", "invalid_value"),
