@@ -35,7 +35,7 @@ def ask(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Logic, A
 
 def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
     """The call that a body makes. Raises InvalidRequest."""
-    if "Idempotency-Key" in request.headers:
+    if this_request().header("HTTP_IDEMPOTENCY_KEY") is not None:
         raise InvalidRequest(
             "Idempotency-Key does not go with priority high", param="Idempotency-Key", code="wrong_priority"
         )
