@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError
-from gifty_compute.providers.base import QUIET, Ask, Delta, Reply, Usage
-from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, whole
+from gifty_compute.providers.base import Ask, Delta, Reply, Usage
+from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, streamed
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import bad_answer, not_served
 from gifty_compute.providers.foreign import count, dig
@@ -64,33 +63,34 @@ class AnthropicProvider:
         return _reply(ask, as_object(response))
 
     def stream(self, ask: Ask) -> Iterator[Delta]:
-        return whole(self._pieces(ask))
-
-    def _pieces(self, ask: Ask) -> Generator[Delta, None, None]:
-        used: dict[str, Any] = {}
         request = {**_request(ask), "stream": True}
         events = self._exchange.events(
             ask, "/v1/messages", request, headers=_headers(ask), judge=partial(_error, ask)
         )
-        with closing(events):
-            for data in events:
-                if not data:
-                    yield QUIET
-                    continue
-                event = event_object(data)
-                match event.get("type"):
-                    case "message_start":
-                        used = _later(used, dig(event, "message", "usage"))
-                    case "content_block_delta":
-                        yield Delta(_text(event.get("delta"), "text_delta"))
-                    case "message_delta":
-                        used = _later(used, event.get("usage"))
-                        reason = _reason(dig(event, "delta", "stop_reason"))
-                        yield Delta(finish_reason=reason, usage=_usage(used))
-                    case "message_stop":
-                        return
-                    case "error":
-                        raise _judge(_inside(event))
+        return streamed(events, _Reader())
+
+
+@dataclass
+class _Reader:
+    """Reads the events of one stream, and adds up what they say was used."""
+
+    used: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, data: bytes) -> Delta | None:
+        event = event_object(data)
+        match event.get("type"):
+            case "message_start":
+                self.used = _later(self.used, dig(event, "message", "usage"))
+            case "content_block_delta":
+                return Delta(_text(event.get("delta"), "text_delta"))
+            case "message_delta":
+                self.used = _later(self.used, event.get("usage"))
+                return Delta("", _reason(dig(event, "delta", "stop_reason")), _usage(self.used))
+            case "message_stop":
+                return None
+            case "error":
+                raise _judge(_inside(event))
+        return Delta()
 
 
 def _headers(ask: Ask) -> Mapping[str, str]:

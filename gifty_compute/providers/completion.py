@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from gifty_compute.errors import Failure, InvalidRequest, ProviderError
 from gifty_compute.providers.base import QUIET, Ask, Delta
 from gifty_compute.providers.failures import bad_answer
 
-__all__ = ["CUT", "REFUSED", "STOPPED", "Prompt", "finished", "whole"]
+__all__ = ["CUT", "REFUSED", "STOPPED", "Prompt", "finished", "streamed"]
 
 # Why an answer ended, in the contract's words.
 STOPPED, CUT, REFUSED = "stop", "length", "content_filter"
@@ -67,21 +67,26 @@ def finished(ask: Ask, text: str, reason: str) -> dict[str, Any]:
     return {"content": text, "finish_reason": reason}
 
 
-def whole(pieces: Generator[Delta, None, None]) -> Iterator[Delta]:
+def streamed(events: Generator[bytes, None, None], read: Callable[[bytes], Delta | None]) -> Iterator[Delta]:
     """A stream's text as it comes, then one last Delta with the finish reason and the usage.
 
-    `pieces` may tell these at any time. Raises ProviderError: cut_off where no reason was told; where there
-    was no text, what `finished` would raise. Closes `pieces` in any case.
+    `events` are those of an Exchange; `read` says what one holds, None if it is the end of all. Reason and
+    usage may be told at any time. Raises ProviderError: cut_off where no reason was told; where there was no
+    text, what `finished` would raise. Closes `events` in any case.
     """
     has_text, reason, usage = False, None, None
-    with closing(pieces):
-        for piece in pieces:
+    with closing(events):
+        for data in events:
+            if not data:
+                yield QUIET
+                continue
+            piece = read(data)
+            if piece is None:
+                break
             reason, usage = piece.finish_reason or reason, piece.usage or usage
             has_text = has_text or bool(piece.text.strip())
             if piece.text:
                 yield Delta(piece.text)
-            elif piece is QUIET:
-                yield QUIET
     if reason is None:
         raise bad_answer("the stream ended before the answer did", code="cut_off")
     if not has_text:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gifty_compute.errors import Failure, ProviderError
-from gifty_compute.providers.base import QUIET, Ask, Delta, Reply, Usage
-from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, whole
+from gifty_compute.providers.base import Ask, Delta, Reply, Usage
+from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, streamed
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import bad_answer, by_status, not_served
 from gifty_compute.providers.foreign import count, dig
@@ -61,7 +60,11 @@ class GeminiProvider:
         raise not_served(ask)
 
     def stream(self, ask: Ask) -> Iterator[Delta]:
-        return whole(self._pieces(ask))
+        path = _path(ask, "streamGenerateContent") + "?alt=sse"
+        events = self._exchange.events(
+            ask, path, _request(ask), headers=_headers(ask), judge=partial(_error, ask)
+        )
+        return streamed(events, _piece)
 
     def _embed(self, ask: Ask) -> Reply:
         """All texts, in as many calls one after the other as the API's limit asks for."""
@@ -80,19 +83,6 @@ class GeminiProvider:
         if ask.space is not None and ask.space.normalized:
             vectors = _normalized(vectors)
         return Reply({"embeddings": vectors}, total_usage(usages))
-
-    def _pieces(self, ask: Ask) -> Generator[Delta, None, None]:
-        path = _path(ask, "streamGenerateContent") + "?alt=sse"
-        events = self._exchange.events(
-            ask, path, _request(ask), headers=_headers(ask), judge=partial(_error, ask)
-        )
-        with closing(events):
-            for data in events:
-                if not data:
-                    yield QUIET
-                    continue
-                chunk = event_object(data)
-                yield Delta(_text(chunk), _reason(chunk), _usage(chunk))
 
     def _post(self, ask: Ask, method: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self._exchange.send(ask, _path(ask, method), body, headers=_headers(ask))
@@ -172,6 +162,11 @@ def _reply(ask: Ask, body: dict[str, Any]) -> Reply:
     if reason is None:
         raise bad_answer("answered without a finished candidate")
     return Reply(finished(ask, text, reason), _usage(body))
+
+
+def _piece(data: bytes) -> Delta:
+    chunk = event_object(data)
+    return Delta(_text(chunk), _reason(chunk), _usage(chunk))
 
 
 def _text(body: dict[str, Any]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from gifty_compute.errors import ProviderError
-from gifty_compute.providers.base import QUIET, Ask, Delta, Reply, Usage
+from gifty_compute.providers.base import Ask, Delta, Reply, Usage
 from gifty_compute.providers.chat import (
     chat_piece,
     chat_reply,
@@ -17,7 +16,7 @@ from gifty_compute.providers.chat import (
     refuse_error,
     usage_of,
 )
-from gifty_compute.providers.completion import whole
+from gifty_compute.providers.completion import streamed
 from gifty_compute.providers.dialects import Dialect, dialect_of
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import not_served
@@ -45,7 +44,14 @@ class OpenaiLikeProvider:
         raise not_served(ask)
 
     def stream(self, ask: Ask) -> Iterator[Delta]:
-        return whole(self._pieces(ask))
+        dialect = _dialect(ask)
+        request = {**chat_request(ask, dialect), "stream": True}
+        if dialect.asks_for_usage:
+            request["stream_options"] = {"include_usage": True}
+        events = self._exchange.events(
+            ask, "/chat/completions", request, headers=_headers(ask), judge=partial(_error, ask)
+        )
+        return streamed(events, partial(_piece, dialect))
 
     def _embed(self, ask: Ask) -> Reply:
         """All texts, in as many calls one after the other as the server's limit asks for."""
@@ -74,25 +80,15 @@ class OpenaiLikeProvider:
         body = self._post(ask, "/chat/completions", chat_request(ask, _dialect(ask)))
         return chat_reply(ask, body, _dialect(ask))
 
-    def _pieces(self, ask: Ask) -> Generator[Delta, None, None]:
-        dialect = _dialect(ask)
-        request = {**chat_request(ask, dialect), "stream": True}
-        if dialect.asks_for_usage:
-            request["stream_options"] = {"include_usage": True}
-        events = self._exchange.events(
-            ask, "/chat/completions", request, headers=_headers(ask), judge=partial(_error, ask)
-        )
-        with closing(events):
-            for data in events:
-                if data == b"[DONE]":
-                    return
-                yield chat_piece(event_object(data), dialect) if data else QUIET
-
     def _post(self, ask: Ask, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self._exchange.send(ask, path, body, headers=_headers(ask))
         if response.status != 200:
             raise _error(ask, response)
         return as_object(response)
+
+
+def _piece(dialect: Dialect, data: bytes) -> Delta | None:
+    return None if data == b"[DONE]" else chat_piece(event_object(data), dialect)
 
 
 def _dialect(ask: Ask) -> Dialect:
