@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 from tests.fakes.vendor import Body, Refused, Vendor, bearer, chat, embedding, openai_rows, ranked
 
-__all__ = ["runpod"]
+__all__ = ["handled", "runpod"]
 
 _HEALTH = {
     "jobs": {"completed": 1, "failed": 0, "inProgress": 0, "inQueue": 0, "retried": 0},
@@ -65,10 +66,10 @@ class _Endpoint:
 
     def _done(self, job_id: str, work: Body) -> Body:
         job = {"id": job_id, "status": "COMPLETED", "delayTime": 12, "executionTime": 80}
-        return {**job, "workerId": "w1", "output": _handled(work)}
+        return {**job, "workerId": "w1", "output": handled(work)}
 
 
-def _handled(work: Body) -> Any:
+def handled(work: Body) -> Any:
     """Gifty's handler, and the infinity worker's three."""
     if "texts" in work:
         return {"embeddings": [embedding(work["model"], text) for text in work["texts"]]}
@@ -86,13 +87,24 @@ def _rows(answer: Any) -> list[Any] | None:
     return found
 
 
+# What RunPod's program makes of an exception in a handler: JSON in a string.
+_EXCEPTION = {
+    "error_type": "<class 'RuntimeError'>",
+    "error_message": "it broke",
+    "error_traceback": "Traceback (most recent call last): ...",
+    "hostname": "h",
+    "worker_id": "w1",
+    "runpod_version": "1.12.0",
+}
+
+
 def runpod() -> Vendor:
     """An endpoint with no jobs yet."""
     return Vendor(
         bearer,
         _Endpoint().answer,
         lambda status, why: {"error": why},
-        {"id": "job-1", "status": "FAILED", "error": '{"error_type": "<class \'RuntimeError\'>"}'},
+        {"id": "job-1", "status": "FAILED", "error": json.dumps(_EXCEPTION)},
         _rows,
         lambda row: (None, ""),
         method=lambda path: "GET" if path.startswith(("/status/", "/health")) else "POST",

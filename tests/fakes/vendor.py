@@ -22,6 +22,7 @@ __all__ = [
     "openai_rows",
     "ranked",
     "relevance",
+    "said",
 ]
 
 Body = dict[str, Any]
@@ -86,26 +87,28 @@ def relevance(query: str, document: str) -> float:
     return (1 + len(words & set(document.lower().split()))) / (2 + len(words))
 
 
-def _chat_text(body: Body) -> str:
-    form = body.get("response_format") or {}
-    return json.dumps({"ok": True}) if form.get("type") in ("json_object", "json_schema") else CHAT_TEXT
+def said(asked_for_json: bool, *words: Any) -> str:
+    """A model's answer: JSON where it is asked for, be it in words."""
+    return json.dumps({"ok": True}) if asked_for_json or "JSON" in json.dumps(words) else CHAT_TEXT
 
 
-def chat(body: Body, **more: Any) -> Any:
+def chat(body: Body, *, roles_in_all_pieces: bool = False, **more: Any) -> Any:
     need(body, {"model", "messages"})
     if any(turn.get("role") not in ("system", "user", "assistant") for turn in body["messages"]):
         raise Refused(400, "a role")
     about = {"id": "chatcmpl-9", "created": 1, "model": body["model"], **more}
     usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
     if not body.get("stream"):
-        message = {"role": "assistant", "content": _chat_text(body)}
+        text = said("response_format" in body, body["messages"])
+        message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return {**about, "object": "chat.completion", "choices": [choice], "usage": usage}
     events: list[Body] = []
     for number, piece in enumerate(PIECES):
-        delta = {"content": piece} | ({"role": "assistant"} if number == 0 else {})
+        delta = {"content": piece} | ({"role": "assistant"} if number == 0 or roles_in_all_pieces else {})
         events.append({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    last = {"role": "assistant", "content": ""} if roles_in_all_pieces else {}
+    events.append({"choices": [{"index": 0, "delta": last, "finish_reason": "stop"}]})
     events.append({"choices": [], "usage": usage})
     chunks = [{**about, "object": "chat.completion.chunk", **event} for event in events]
     return [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks] + [b"data: [DONE]\n\n"]

@@ -8,7 +8,6 @@ from typing import Any
 
 from tests.fakes.runpod import runpod
 from tests.fakes.vendor import (
-    CHAT_TEXT,
     PIECES,
     Body,
     Refused,
@@ -20,6 +19,7 @@ from tests.fakes.vendor import (
     openai_rows,
     ranked,
     relevance,
+    said,
 )
 
 __all__ = ["vendors"]
@@ -36,14 +36,10 @@ def _together(path: str, body: Body) -> Any:
             return {"object": "list", "model": body["model"], "data": openai_rows(body)}
         case "/rerank":
             need(body, {"model", "query", "documents"}, {"top_n", "return_documents", "rank_fields"})
-            return {
-                "object": "rerank",
-                "id": "r",
-                "model": body["model"],
-                "results": ranked(body, "documents"),
-            }
+            results = [{**row, "document": {}} for row in ranked(body, "documents")]
+            return {"object": "rerank", "id": "r", "model": body["model"], "results": results}
         case "/chat/completions":
-            return chat(body)
+            return chat(body, roles_in_all_pieces=True, **({} if body.get("stream") else {"prompt": []}))
     raise Refused(404, path)
 
 
@@ -62,9 +58,9 @@ def _openrouter(path: str, body: Body) -> Any:
             ]
             return {"id": "r", "model": body["model"], "results": results, "usage": usage}
         case "/chat/completions":
-            answer = chat(body, provider="Someone", system_fingerprint=None)
-            if isinstance(answer, list):
-                return [b": OPENROUTER PROCESSING\n\n", *answer]
+            if body.get("stream"):
+                return [b": OPENROUTER PROCESSING\n\n", *chat(body)]
+            answer = chat(body, system_fingerprint=None)
             answer["usage"]["cost"] = 0.00042
             return answer
     raise Refused(404, path)
@@ -114,7 +110,7 @@ def _anthropic(path: str, body: Body) -> Any:
         raise Refused(400, "temperature: this model takes none but its default")
     if any(turn["role"] not in ("user", "assistant") for turn in body["messages"]):
         raise Refused(400, "roles are user and assistant")
-    text = '{"ok": true}' if (body.get("output_config") or {}).get("format") else CHAT_TEXT
+    text = said("format" in body.get("output_config", {}), body.get("system"))
     usage = {
         "input_tokens": 9,
         "output_tokens": 5,
@@ -194,7 +190,9 @@ def _gemini(path: str, body: Body) -> Any:
                 raise Refused(400, "at most 100 requests")
             return {"embeddings": rows}
         case "generateContent":
-            return _gemini_part(body, CHAT_TEXT, "STOP")
+            config = body.get("generationConfig", {})
+            text = said("responseMimeType" in config, body.get("systemInstruction"))
+            return _gemini_part(body, text, "STOP")
         case "streamGenerateContent?alt=sse":
             events = [_gemini_part(body, piece, None) for piece in PIECES[:-1]]
             events.append(_gemini_part(body, PIECES[-1], "STOP"))
@@ -205,9 +203,6 @@ def _gemini(path: str, body: Body) -> Any:
 def _gemini_part(body: Body, text: str, reason: str | None) -> Body:
     if any(turn["role"] not in ("user", "model") for turn in body["contents"]):
         raise Refused(400, "roles are user and model")
-    config = body.get("generationConfig", {})
-    if config.get("responseMimeType") == "application/json":
-        text = '{"ok": true}'
     candidate: Body = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
     if reason:
         candidate["finishReason"] = reason
