@@ -34,6 +34,17 @@ def test_the_formats_of_runpods_handlers(
     refuse_wrong_vectors(answer.result["embeddings"], "bge-m3")
 
 
+def test_runpods_job_is_begun_and_looked_at_where_there_is_no_second_to_hold_it(
+    fake: FakeProviders, road: Callable[..., HighRoad]
+) -> None:
+    answer = road("runpod").router.run(call_of(logic_for("runpod", "embedding"), "embedding", seconds=1))
+
+    refuse_wrong_vectors(answer.result["embeddings"], "bge-m3")
+    begun, *looks = fake.calls("runpod")
+    assert (begun.method, begun.path) == ("POST", "/run")
+    assert [(look.method, look.path) for look in looks] == 2 * [("GET", "/status/job-1")]
+
+
 @pytest.mark.parametrize("provider", ["intelligence_api", "runpod", "together", "openrouter"])
 def test_reranking(fake: FakeProviders, road: Callable[..., HighRoad], provider: str) -> None:
     answer = road(provider).router.run(call_of(logic_for(provider, "rerank"), "rerank"))
