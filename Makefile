@@ -40,7 +40,7 @@ check: .venv/installed-test ## format, lint, types, import directions
 chaos: .venv/installed-test ## processes and stores are killed under load: nothing is lost
 	exec $(python) -m pytest tests/chaos $(ARGS)
 
-judges: .venv/installed-judges ## other people's programs judge ours: clients, schemas, installers
+judges: .venv/installed-judges ## other people's programs judge ours: clients, servers, schemas, installers
 	exec $(python) -m pytest tests/judges $(ARGS)
 
 wheel: .venv/installed-uv ## build the wheel into dist/

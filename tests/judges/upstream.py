@@ -20,7 +20,7 @@ _START_SECONDS, _END_SECONDS = 60, 10
 
 
 def free_port() -> int:
-    """Free a moment ago; nothing else here takes ports at random."""
+    """A port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         number: int = listener.getsockname()[1]

@@ -84,7 +84,7 @@ def test_the_files_of_the_checkout_are_valid() -> None:
     assert all(asked(local, kind) == ["local"] for kind in ("embedding", "rerank", "classify"))
 
 
-@pytest.mark.parametrize("provider", ["intelligence_api", "runpod", "together"])
+@pytest.mark.parametrize("provider", ["intelligence_api", "runpod", "together", "own_server"])
 def test_there_is_a_working_example_for_each_provider_of_embeddings(provider: str) -> None:
     logic = read_logic(ROOT / "configs" / "examples" / f"{provider}.yaml")
 
