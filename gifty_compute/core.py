@@ -78,7 +78,15 @@ def build(
     store = TaskStore(database, lambda: logic.current, rng)
     announcer = Announcer(celery, clock)
     shelf = EngineShelf()
-    high = build_high_road(environ or {}, settings.redis_url.get_secret_value(), shelf, clock, rng)
+    cache = settings.cache_redis_url
+    high = build_high_road(
+        environ or {},
+        settings.redis_url.get_secret_value(),
+        shelf,
+        clock,
+        rng,
+        cache_url=cache.get_secret_value() if cache else None,
+    )
     steps = (Leases(database), Placing(database, store), Announcing(database, announcer))
     return Core(
         settings=settings,

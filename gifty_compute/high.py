@@ -8,6 +8,8 @@ from random import Random
 
 import redis
 from prometheus_client import CollectorRegistry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from gifty_compute.clock import Clock
 from gifty_compute.engines.shelf import EngineShelf
@@ -69,15 +71,16 @@ def build_high_road(
     clock: Clock,
     rng: Random,
     *,
+    cache_url: str | None = None,
     transport: Transport | None = None,
 ) -> HighRoad:
-    """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses.
+    """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses;
+    `cache_url` is a Redis for the cache alone.
 
     Stages and guards are looked at in this order; each can be taken out without a change elsewhere.
     """
-    client = redis.Redis.from_url(
-        redis_url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS
-    )
+    client = _redis(redis_url)
+    cached = RedisValues(_redis(cache_url) if cache_url else client, clock)
     marks, counters = RedisMarks(client, clock), RedisCounters(client, clock)
     breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, counters), Canaries(clock)
     latencies, registry = Latencies(), CollectorRegistry()
@@ -87,8 +90,18 @@ def build_high_road(
         Access(environ),
         ordering=Ordering(latencies.seconds),
         rng=rng,
-        stages=(Cache(RedisValues(client, clock)), Singleflight(), Microbatch(), Hedge()),
+        stages=(Cache(cached), Singleflight(), Microbatch(), Hedge()),
         guards=(canaries, budgets, Limits(clock, counters), breakers),
         observers=(latencies, AttemptMetrics(registry)),
     )
     return HighRoad(router, breakers, budgets, canaries, transport, registry, Sync((marks, counters)))
+
+
+def _redis(url: str) -> redis.Redis:
+    """Asked once: a retry is time that a caller does not have, and what is kept there can be done without."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=_REDIS_SECONDS,
+        socket_connect_timeout=_REDIS_SECONDS,
+        retry=Retry(NoBackoff(), retries=0),
+    )

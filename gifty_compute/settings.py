@@ -62,6 +62,9 @@ class Settings(BrokerSettings, LogicSettings):
     """Each field is the environment variable of the same name in capitals; .env.example lists them."""
 
     database_url: SecretStr = Field(description="PostgreSQL, e.g. postgresql://user:password@host/name")
+    cache_redis_url: SecretStr | None = Field(
+        default=None, description="A Redis for the cache alone, which may drop what is old; else REDIS_URL"
+    )
     api_tokens: Tokens = Field(default=(), description="client:token, comma separated")
     internal_api_token: Tokens = Field(default=(), description="The workers' shared tokens, comma separated")
     ops_tokens: Tokens = Field(default=(), description="name:role:token, comma separated")
