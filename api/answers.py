@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Response
 
+from gifty_compute.wire import vectors
 from gifty_compute.wire.task import Task
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["json_answer", "task_json"]
+__all__ = ["json_answer", "json_bytes", "task_json"]
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
 
 
 def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """The value as a JSON answer. float16 vectors are widened, which loses nothing."""
-    body = orjson.dumps(value, option=_OPTIONS, default=_widened)
+    """The value as a JSON answer."""
+    body = json_bytes(value)
     lines = [("Content-Length", str(len(body))), *(headers or {}).items()]
     return _Whole(body, status=status, headers=lines, content_type="application/json")
 
@@ -36,9 +37,18 @@ class _Whole(Response):
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else self.get_data()]
 
 
-def task_json(task: Task) -> dict[str, Any]:
-    """The task's fields, not copied: `result.embeddings` may be an array."""
-    return dict(task.__dict__)
+def json_bytes(value: Any) -> bytes:
+    """The value as JSON. float16 vectors are widened, which loses nothing."""
+    return orjson.dumps(value, option=_OPTIONS, default=_widened)
+
+
+def task_json(task: Task, encoding_format: str = "float") -> dict[str, Any]:
+    """The task's fields, not copied: `result.embeddings` may be an array; as base64 it is the binary form."""
+    fields = dict(task.__dict__)
+    if encoding_format == "base64" and task.result and "embeddings" in task.result:
+        binary = vectors.encode(vectors.decode(task.result["embeddings"]))
+        fields["result"] = {**task.result, "embeddings": binary}
+    return fields
 
 
 def _widened(value: Any) -> Any:

@@ -1,23 +1,27 @@
-"""The poll bridge: the five verbs over HTTP, for workers that cannot reach Redis."""
+"""The poll bridge: claim, extend and release over HTTP, for workers that cannot reach Redis."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Response
 from pydantic import BaseModel, Field
 
-from api.answers import json_answer, task_json
-from api.operation import caller, core, operation
+from api.admission import Admission, admission
+from api.answers import json_answer, json_bytes, task_json
+from api.compression import compressed
+from api.operation import core, holder_of, operation
 from api.query import Query
-from api.tasks import find_task_id
-from gifty_compute.errors import InvalidRequest
+from gifty_compute.backoff import Backoff
+from gifty_compute.clock import Deadline
+from gifty_compute.core import Core
 from gifty_compute.wire.task import (
+    Claimed,
     HeartbeatRequest,
     Holder,
     ReleaseRequest,
-    ResultRequest,
     Task,
     Want,
     WorkerName,
@@ -27,19 +31,44 @@ from gifty_compute.wire.text import CleanText
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("bridge", __name__)
+blueprint.after_request(compressed)
+
+# Woken, and yet nothing was to be had: others were faster, or the worker holds all that it may.
+_UNLUCKY = Backoff(base=0.05, cap=1.0)
 
 
 class ClaimQuery(Query):
-    """What a worker asks for. One that names models, a lease or a claim_id is taken to send heartbeats."""
+    """What a worker asks for. Who names models, spaces, a lease or a claim_id is taken to send heartbeats.
+
+    With ids nothing is waited for.
+    """
 
     worker_id: WorkerName
     task_type: list[CleanText] = Field(default=[], max_length=20)
     limit: int = Field(default=10, ge=1, le=100)
     model: list[CleanText] = Field(default=[], max_length=20)
+    space: list[CleanText] = Field(default=[], max_length=20)
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     lease: int | None = Field(default=None, ge=30, le=900)
     claim_id: UUID | None = None
     session: CleanText = Field(default="", max_length=200)
     id: list[UUID] = Field(default=[], max_length=100)
+    wait: float = Field(default=0, ge=0, le=30)
+
+    def want(self) -> Want:
+        """The same as the store takes it."""
+        return Want(
+            task_types=tuple(self.task_type),
+            models=tuple(self.model),
+            spaces=tuple(self.space),
+            ids=tuple(self.id),
+            limit=self.limit,
+            max_tokens=self.max_tokens,
+            lease_seconds=self.lease,
+            bare=not (self.model or self.space or self.lease or self.claim_id),
+            claim_id=self.claim_id,
+            wait_seconds=0 if self.id else self.wait,
+        )
 
 
 class ClaimAnswer(BaseModel):
@@ -70,49 +99,55 @@ class ReleaseAnswer(BaseModel):
 @operation(scope="internal", query=ClaimQuery, answers={200: ClaimAnswer}, errors=(401, 422, 503))
 def claim(query: ClaimQuery) -> Response:
     """Hands out ready tasks; each becomes `processing` and nobody else's."""
-    wanted = Want(
-        task_types=tuple(query.task_type),
-        models=tuple(query.model),
-        ids=tuple(query.id),
-        limit=query.limit,
-        lease_seconds=query.lease,
-        bare=not (query.model or query.lease or query.claim_id),
-        claim_id=query.claim_id,
-    )
-    logic = core().logic
     for task_type in query.task_type:
-        logic.require_type(task_type)
-    holder = Holder(worker_id=query.worker_id, session=query.session, credential=caller())
-    if logic.file.features.enable_external_workers:
-        claimed = core().store.claim(holder, wanted)
-        tasks, lease = claimed.tasks, claimed.lease_seconds
-    else:
-        tasks, lease = (), logic.file.leases.seconds
-    answer = {
-        "tasks": [task_json(task) for task in tasks],
-        "count": len(tasks),
-        "lease_seconds": lease,
-        "server_time": core().clock.now(),
+        core().logic.require_type(task_type)
+    want, holder = query.want(), holder_of(query.worker_id, query.session)
+    with admission().worker_place():
+        claimed = _claim(core(), holder, want)
+    if not claimed.tasks and want.wait_seconds:
+        body = _long_poll(core(), admission(), holder, want)
+        return Response(body, mimetype="application/json")
+    return json_answer(_claimed(core(), claimed))
+
+
+def _claim(core: Core, holder: Holder, want: Want) -> Claimed:
+    logic = core.logic
+    if not logic.file.features.enable_external_workers:
+        return Claimed(tasks=(), lease_seconds=logic.file.leases.seconds)
+    return core.store.claim(holder, want)
+
+
+def _claimed(core: Core, claimed: Claimed) -> dict[str, Any]:
+    return {
+        "tasks": [task_json(task) for task in claimed.tasks],
+        "count": len(claimed.tasks),
+        "lease_seconds": claimed.lease_seconds,
+        "server_time": core.clock.now(),
     }
-    return json_answer(answer)
 
 
-@blueprint.post("/internal/workers/tasks/<task_id>/result")
-@operation(
-    scope="internal", body=ResultRequest, answers={200: Task}, errors=(400, 401, 404, 409, 413, 415, 422, 503)
-)
-def result(task_id: str, body: ResultRequest) -> Response:
-    """Takes how a task ended. The first valid result wins; the same outcome again is answered alike."""
-    stored = core().store.get(find_task_id(task_id))
-    # Without an attempt the sender speaks of whichever was handed out: the store reads 0 as "unsaid".
-    task = stored.model_copy(update={"attempt": body.attempt or 0})
-    holder = Holder(worker_id=body.worker_id or "", session=body.session, credential=caller())
-    if body.status == "failed":
-        error = body.error or "the worker gave no reason"
-        return json_answer(task_json(core().store.fail(holder, task, error, retryable=body.retryable)))
-    if body.result is None:
-        raise InvalidRequest("a completed task has a result", param="result")
-    return json_answer(task_json(core().store.complete(holder, task, body.result)))
+def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> Iterator[bytes]:
+    """The body of a claim that waits: a space, which JSON ignores, before each claim, then the answer.
+
+    Only who writes learns that the client has hung up: the server closes the body then, in front of the
+    claim, and no task is handed to nobody. When the database fails meanwhile the answer breaks off: its
+    status is sent by then, and a claim that may have been made must be asked for again by its claim_id.
+    """
+    claimed, unlucky = Claimed(tasks=(), lease_seconds=core.logic.file.leases.seconds), 0
+    until = Deadline.after(want.wait_seconds, core.clock)
+    leave = admission.try_enter()
+    try:
+        while leave is not None and core.waits.wait_for_work(want, until.remaining):
+            yield b" "
+            claimed = _claim(core, holder, want)
+            if claimed.tasks:
+                break
+            unlucky += 1
+            core.clock.sleep(min(until.remaining, _UNLUCKY.ceiling(unlucky)))
+    finally:
+        if leave is not None:
+            leave()
+    yield json_bytes(_claimed(core, claimed))
 
 
 @blueprint.post("/internal/workers/heartbeat")
@@ -123,14 +158,16 @@ def result(task_id: str, body: ResultRequest) -> Response:
     errors=(400, 401, 413, 415, 422, 503),
 )
 def heartbeat(body: HeartbeatRequest) -> Response:
-    """Renews each lease by its own length."""
-    holder = Holder(worker_id=body.worker_id, session=body.session, credential=caller())
-    extension = core().store.extend(holder, body.tasks)
+    """Renews each lease by its own length; `exhaustive` names all that the session holds."""
+    features, leases = core().logic.file.features, core().logic.file.leases
+    with admission().worker_place():
+        holder = holder_of(body.worker_id, body.session)
+        extension = core().store.extend(holder, body.tasks, exhaustive=body.exhaustive)
     answer: dict[str, Any] = {
-        "lease_seconds": core().logic.file.leases.seconds,
+        "lease_seconds": leases.seconds,
         "lost": extension.lost,
         "cancelled": extension.cancelled,
-        "drain": False,
+        "drain": not features.enable_external_workers,
     }
     return json_answer(answer)
 
@@ -144,5 +181,7 @@ def heartbeat(body: HeartbeatRequest) -> Response:
 )
 def release(body: ReleaseRequest) -> Response:
     """Takes tasks back unharmed: pending again at once."""
-    holder = Holder(worker_id=body.worker_id, session=body.session, credential=caller())
-    return json_answer({"released": core().store.release(holder, body.tasks)})
+    with admission().worker_place():
+        holder = holder_of(body.worker_id, body.session)
+        released = core().store.release(holder, body.tasks, body.reason)
+    return json_answer({"released": released})

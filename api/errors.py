@@ -13,7 +13,7 @@ from api.answers import json_answer
 from api.operation import request_id
 from gifty_compute import errors
 
-__all__ = ["install"]
+__all__ = ["install", "status_of"]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ def install(app: Flask) -> None:
     app.register_error_handler(HTTPException, _werkzeug)
     app.register_error_handler(Exception, _unforeseen)
     app.after_request(_with_request_id)
+
+
+def status_of(error: errors.GiftyComputeError) -> int:
+    """The status that this error is answered with."""
+    return next((status for kind, status, _ in _STATUS if isinstance(error, kind)), 500)
 
 
 def _ours(error: errors.GiftyComputeError) -> Response:

@@ -13,12 +13,14 @@ from flask import Response, request
 from pydantic import BaseModel
 
 from api.auth import Guard, Scope
+from api.compression import unpacked
 from api.facade import FacadeRequest, this_app, this_request
 from gifty_compute.core import Core
 from gifty_compute.errors import InvalidRequest, MalformedBody, UnsupportedMedia
 from gifty_compute.wire.body import parse
+from gifty_compute.wire.task import Holder
 
-__all__ = ["Operation", "caller", "core", "operation", "operations", "request_id"]
+__all__ = ["Operation", "caller", "core", "holder_of", "operation", "operations", "request_id"]
 
 View = Callable[..., Response]
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
@@ -88,6 +90,11 @@ def caller() -> str:
     return this_request().caller
 
 
+def holder_of(worker_id: str, session: str) -> Holder:
+    """Who a worker is: the credential is the token's, and what it says names an instance within it."""
+    return Holder(worker_id=worker_id, session=session, credential=caller())
+
+
 def request_id() -> str:
     """The caller's X-Request-Id, or one made for this request."""
     asked = this_request()
@@ -112,9 +119,13 @@ def _read_query(model: type[BaseModel]) -> BaseModel:
 def _read_json(asked: FacadeRequest) -> Any:
     if asked.header("CONTENT_TYPE") != "application/json" and not asked.is_json:
         raise UnsupportedMedia("the body must be application/json")
-    if asked.header("HTTP_CONTENT_ENCODING") not in (None, "identity"):
-        raise UnsupportedMedia("this path takes no Content-Encoding")
-    body = asked.read(core().settings.max_body_bytes)
+    encoding = (asked.header("HTTP_CONTENT_ENCODING") or "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise UnsupportedMedia("the Content-Encoding of a body is gzip, or none")
+    most = core().settings.max_body_bytes
+    body = asked.read(most)
+    if encoding == "gzip":
+        body = unpacked(body, most)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from api.admission import admission
 from api.answers import json_answer, task_json
+from api.compression import compressed
 from api.operation import caller, core, operation, request_id
-from api.query import Query
+from api.query import VectorsQuery
 from gifty_compute.errors import InvalidRequest, NotFound
 from gifty_compute.queue.store import Origin
 from gifty_compute.wire.task import Status, SubmitRequest, Task, TaskList
@@ -19,16 +20,17 @@ from gifty_compute.wire.text import CleanText
 __all__ = ["blueprint", "find_task_id", "submit"]
 
 blueprint = Blueprint("tasks", __name__)
+blueprint.after_request(compressed)
 MAX_KEY_LENGTH = 255
 
 
-class WaitQuery(Query):
+class WaitQuery(VectorsQuery):
     """How long the caller is ready to wait for the end, in seconds."""
 
     wait: float = Field(default=0, ge=0, le=60)
 
 
-class ListQuery(Query):
+class ListQuery(VectorsQuery):
     """Which tasks, and which page of them."""
 
     status: Status | None = None
@@ -64,7 +66,7 @@ def get_task(task_id: str, query: WaitQuery) -> Response:
             finally:
                 leave()
         found = core().store.get(found.id)
-    return json_answer(task_json(found))
+    return json_answer(task_json(found, query.encoding_format))
 
 
 @blueprint.post("/v1/tasks/<task_id>/cancel")
@@ -95,7 +97,8 @@ def list_tasks(query: ListQuery) -> Response:
         batch_id=query.batch_id,
     )
     next_cursor = str(cursor) if cursor is not None else None
-    return json_answer({"tasks": [task_json(task) for task in tasks], "next_cursor": next_cursor})
+    shown = [task_json(task, query.encoding_format) for task in tasks]
+    return json_answer({"tasks": shown, "next_cursor": next_cursor})
 
 
 def submit(body: SubmitRequest) -> Response:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from gifty_compute.backoff import Backoff
 from gifty_compute.errors import Conflict, GiftyComputeError, Unavailable
-from gifty_compute.wire.task import Claimed, Extension, Held, Holder, Task, Want
+from gifty_compute.wire.task import Claimed, Extension, Held, Holder, ReleaseReason, Task, Want
 
 __all__ = ["Performer", "TaskSource", "Tools", "Verdict", "perform"]
 
@@ -41,19 +41,25 @@ class TaskSource(Protocol):
         """Takes ready tasks for this holder, highest priority first; none is an answer too."""
         ...
 
-    def extend(self, holder: Holder, held: list[Held]) -> Extension:
-        """Renews each lease by its own length."""
+    def extend(self, holder: Holder, held: list[Held], *, exhaustive: bool = False) -> Extension:
+        """Renews each lease by its own length; `exhaustive` says that the session holds nothing else."""
         ...
 
     def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
         """Stores a result; the first valid one wins. Raises TaskFinished, LeaseLost, InvalidResult."""
         ...
 
+    def complete_many(
+        self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
+    ) -> list[GiftyComputeError | None]:
+        """The same for several different tasks in one call: for each None, or why it was refused."""
+        ...
+
     def fail(self, holder: Holder, task: Task, error: str, *, retryable: bool = True) -> Task:
         """Counts a failure against the task. Raises LeaseLost when it is held under another attempt."""
         ...
 
-    def release(self, holder: Holder, held: list[Held]) -> list[UUID]:
+    def release(self, holder: Holder, held: list[Held], reason: ReleaseReason = "drain") -> list[UUID]:
         """Gives tasks back unharmed, pending again at once; answers with those that were still held."""
         ...
 

@@ -194,15 +194,19 @@ class Logic:
         """The name of the space of this model's vectors; None where the work makes none."""
         return self.expected(kind, model_name).space
 
-    def offered(self, task_types: tuple[str, ...], models: tuple[str, ...]) -> list[tuple[str, str]]:
+    def offered(
+        self, task_types: tuple[str, ...], models: tuple[str, ...], spaces: tuple[str, ...] = ()
+    ) -> list[tuple[str, str]]:
         """The (task type, model) pairs that a worker asking for these may be handed.
 
-        Without models: each type's configured default only. Unknown names match nothing.
+        Without models: those of the named spaces, else each type's configured default only. Unknown names
+        match nothing.
         """
         kinds = [kind for kind in task_types or KINDS if kind in KINDS]
-        if not models:
+        if not models and not spaces:
             return [(kind, self.model(kind, None).name) for kind in kinds]
         own = {self._names[name] for name in models if name in self._names}
+        own |= {name for name, section in self._sections.items() if not models and section.space in spaces}
         return [(kind, name) for kind in kinds for name in sorted(own) if kind in self._sections[name].kinds]
 
     def pairs_of_engine(self, engine: str) -> list[tuple[str, str]]:

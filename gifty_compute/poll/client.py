@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 from requests.auth import AuthBase
 
 from gifty_compute.door import checked_token, checked_url
-from gifty_compute.errors import InvalidResult, Unavailable
-from gifty_compute.poll.refusals import refusal, unreachable
+from gifty_compute.errors import GiftyComputeError, InvalidResult, TooLarge, Unavailable
+from gifty_compute.poll.refusals import refusal, refusal_in, unreachable
 from gifty_compute.wire import vectors
 from gifty_compute.wire.task import (
     Claimed,
@@ -23,8 +23,12 @@ from gifty_compute.wire.task import (
     HeartbeatRequest,
     Held,
     Holder,
+    Outcome,
+    OutcomeVerdict,
+    ReleaseReason,
     ReleaseRequest,
     ResultRequest,
+    ResultsAnswer,
     Task,
     Want,
 )
@@ -39,6 +43,7 @@ _MOST_BYTES = 256 * 2**20
 _MOST_BYTES_OF_AN_ERROR = 64 * 2**10
 _CHUNK = 64 * 2**10
 _LONGEST_ERROR = 10_000
+_MOST_OUTCOMES = 1000
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
 
@@ -79,15 +84,18 @@ class PollClient:
         key = (holder, want)
         claim_id = want.claim_id or self._unanswered.pop(key, None) or uuid4()
         try:
-            return self._call("GET", "/tasks", _ClaimAnswer, params=_query(holder, want, claim_id))
+            query = _query(holder, want, claim_id)
+            return self._call("GET", "/tasks", _ClaimAnswer, params=query, patience=want.wait_seconds)
         except Unavailable:
             if want.claim_id is None:
                 self._unanswered[key] = claim_id
             raise
 
-    def extend(self, holder: Holder, held: list[Held]) -> Extension:
-        body = HeartbeatRequest(worker_id=holder.worker_id, session=holder.session, tasks=held)
-        return self._call("POST", "/heartbeat", Extension, body=body)
+    def extend(self, holder: Holder, held: list[Held], *, exhaustive: bool = False) -> Extension:
+        body = HeartbeatRequest(
+            worker_id=holder.worker_id, session=holder.session, exhaustive=exhaustive, tasks=held
+        )
+        return self._call("POST", "/heartbeat", Extension, body=_json(body))
 
     def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
         body = ResultRequest(
@@ -97,7 +105,58 @@ class PollClient:
             session=holder.session,
             attempt=task.attempt or None,
         )
-        return self._call("POST", f"/tasks/{task.id}/result", Task, body=body)
+        # Vectors come back as they went: a quarter to an eighth of the bytes.
+        params = [("encoding_format", "base64")] if "embeddings" in result else None
+        return self._call("POST", f"/tasks/{task.id}/result", Task, body=_json(body), params=params)
+
+    def complete_many(
+        self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
+    ) -> list[GiftyComputeError | None]:
+        errors: list[GiftyComputeError | None] = [None] * len(outcomes)
+        sound: dict[int, bytes] = {}
+        for place, (task, result) in enumerate(outcomes):
+            try:
+                sound[place] = _json(_completed(task, _portable(result)))
+            except InvalidResult as error:
+                errors[place] = error
+        verdicts = self._report(holder, list(sound.values()))
+        for place, verdict in zip(sound, verdicts, strict=True):
+            errors[place] = refusal_in(verdict)
+        return errors
+
+    def report(self, holder: Holder, outcomes: list[Outcome]) -> list[OutcomeVerdict]:
+        """How several tasks ended, completed or failed, in one call or a few: a verdict each, in order.
+
+        Raises InvalidResult for a result that is not JSON, and Unavailable: then all may be sent again.
+        """
+        portable = [
+            one.model_copy(update={"result": _portable(one.result)}) if one.result else one
+            for one in outcomes
+        ]
+        return self._report(holder, [_json(one) for one in portable])
+
+    def _report(self, holder: Holder, outcomes: list[bytes]) -> list[OutcomeVerdict]:
+        if not outcomes:
+            return []
+        try:
+            return self._send(holder, outcomes[:_MOST_OUTCOMES]) + self._report(
+                holder, outcomes[_MOST_OUTCOMES:]
+            )
+        except TooLarge as error:
+            if len(outcomes) == 1:
+                refused = {"status": "refused", "http_status": 413, "code": error.code}
+                return [OutcomeVerdict(id=None, message=error.message, **refused)]
+            half = len(outcomes) // 2
+            return self._report(holder, outcomes[:half]) + self._report(holder, outcomes[half:])
+
+    def _send(self, holder: Holder, outcomes: list[bytes]) -> list[OutcomeVerdict]:
+        about = {"worker_id": holder.worker_id, "session": holder.session}
+        body = orjson.dumps({**about, "results": [orjson.Fragment(one) for one in outcomes]})
+        verdicts = self._call("POST", "/results", ResultsAnswer, body=body).verdicts
+        if len(verdicts) != len(outcomes):
+            message = f"{len(outcomes)} outcomes were answered with {len(verdicts)} verdicts"
+            raise Unavailable(message, retry_after=0.0)
+        return verdicts
 
     def fail(self, holder: Holder, task: Task, error: str, *, retryable: bool = True) -> Task:
         body = ResultRequest(
@@ -108,11 +167,11 @@ class PollClient:
             attempt=task.attempt or None,
             retryable=retryable,
         )
-        return self._call("POST", f"/tasks/{task.id}/result", Task, body=body)
+        return self._call("POST", f"/tasks/{task.id}/result", Task, body=_json(body))
 
-    def release(self, holder: Holder, held: list[Held]) -> list[UUID]:
-        body = ReleaseRequest(worker_id=holder.worker_id, session=holder.session, tasks=held, reason="drain")
-        return self._call("POST", "/release", _Released, body=body).released
+    def release(self, holder: Holder, held: list[Held], reason: ReleaseReason = "drain") -> list[UUID]:
+        body = ReleaseRequest(worker_id=holder.worker_id, session=holder.session, tasks=held, reason=reason)
+        return self._call("POST", "/release", _Released, body=_json(body)).released
 
     def _call(
         self,
@@ -121,18 +180,19 @@ class PollClient:
         answer: type[_Answer],
         *,
         params: list[tuple[str, str]] | None = None,
-        body: BaseModel | None = None,
+        body: bytes | None = None,
+        patience: float = 0.0,
     ) -> _Answer:
-        call = f"{verb} {_WORKERS}{path}"
+        call, (connect, read) = f"{verb} {_WORKERS}{path}", self._timeout
         try:
             with self._session().request(
                 verb,
                 f"{self._base}{_WORKERS}{path}",
                 params=params,
-                data=_json(body) if body is not None else None,
+                data=body,
                 headers={"Content-Type": "application/json"} if body is not None else None,
                 auth=self._auth,
-                timeout=self._timeout,
+                timeout=(connect, read + patience),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -170,13 +230,22 @@ def _query(holder: Holder, want: Want, claim_id: UUID) -> list[tuple[str, str]]:
     query = [("worker_id", holder.worker_id), ("limit", str(want.limit))]
     query += [("task_type", task_type) for task_type in want.task_types]
     query += [("model", model) for model in want.models]
+    query += [("space", space) for space in want.spaces]
     query += [("id", str(task_id)) for task_id in want.ids]
+    if want.max_tokens is not None:
+        query.append(("max_tokens", str(want.max_tokens)))
+    if want.wait_seconds:
+        query.append(("wait", f"{want.wait_seconds:g}"))
     if want.bare:
         return query
     query += [("claim_id", str(claim_id)), ("session", holder.session)]
     if want.lease_seconds is not None:
         query.append(("lease", f"{want.lease_seconds:g}"))
     return query
+
+
+def _completed(task: Task, result: dict[str, Any]) -> Outcome:
+    return Outcome(id=task.id, attempt=task.attempt or None, status="completed", result=result)
 
 
 def _portable(result: dict[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from gifty_compute.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from gifty_compute.wire.task import OutcomeVerdict
 
-__all__ = ["TokenRefused", "refusal", "unreachable"]
+__all__ = ["TokenRefused", "refusal", "refusal_in", "unreachable"]
 
 # A mistaken date must not put a worker to sleep for a year.
 _LONGEST_WAIT = 300.0
@@ -75,10 +76,23 @@ def refusal(call: str, status: int, headers: Mapping[str, str], content: bytes) 
     """The error for an answer to `call` (say "POST /internal/workers/release") that is not 200."""
     told = _told(content)
     text = f"{call} was answered {status}: {_said(status, headers, told)}"
+    return _final(status, text, told) or Unavailable(
+        text, retry_after=min(retry_after(headers) or 0.0, _LONGEST_WAIT)
+    )
+
+
+def refusal_in(verdict: OutcomeVerdict) -> GiftyComputeError | None:
+    """The error for one outcome among many; None when it was taken."""
+    if verdict.status != "refused":
+        return None
+    text = printable(verdict.message or "") or f"refused with {verdict.http_status}"
+    told = _Told(code=verdict.code, message=verdict.message)
+    return _final(verdict.http_status, text, told) or Unavailable(text, retry_after=0.0)
+
+
+def _final(status: int, text: str, told: _Told) -> GiftyComputeError | None:
     make = _BY_CODE.get((status, told.code or "")) or _BY_STATUS.get(status)
-    if make is not None:
-        return make(text, told)
-    return Unavailable(text, retry_after=min(retry_after(headers) or 0.0, _LONGEST_WAIT))
+    return make(text, told) if make is not None else None
 
 
 def unreachable(base_url: str, error: requests.RequestException) -> Unavailable:

@@ -13,9 +13,9 @@ from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.rows import result_columns
 from gifty_compute.wire import vectors
 from gifty_compute.wire.kinds import KINDS
-from gifty_compute.wire.task import Task
+from gifty_compute.wire.task import Holder, Task
 
-__all__ = ["Checked", "checked", "completion", "same_outcome"]
+__all__ = ["Checked", "checked", "completion", "failure_is_known", "same_outcome", "was_handed"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,30 @@ def same_outcome(stored: dict[str, Any], sent: dict[str, Any]) -> bool:
     if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
         return vectors.same(left, right.astype(left.dtype))
     return stored == sent
+
+
+def was_handed(row: dict[str, Any], holder: Holder, attempt: int) -> bool:
+    """Whether this holder may speak of that attempt, by the row and its history; 0 means "unsaid".
+
+    Who shares a token is believed about each attempt that there was.
+    """
+    if not holder.strict:
+        return bool(row["attempt"] >= max(attempt, 1))
+    held = [(entry["attempt"], entry["credential"]) for entry in row["history"] or ()]
+    return (attempt, holder.credential) in [(row["attempt"], row["credential"]), *held]
+
+
+def failure_is_known(row: dict[str, Any], holder: Holder, attempt: int) -> bool:
+    """Whether this very failure was told before: a report that is repeated since its answer was lost."""
+    if row["status"] in ("completed", "cancelled") or not was_handed(row, holder, attempt):
+        return False
+    if row["status"] == "failed" and attempt in (0, row["attempt"]):
+        return True
+    told = [
+        entry["attempt"]
+        for entry in row["history"] or ()
+        if entry["end"] == "failed" and entry["credential"] == holder.credential
+    ]
+    if attempt:
+        return attempt in told
+    return row["status"] == "pending" and row["attempt"] in told

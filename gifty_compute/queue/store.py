@@ -23,7 +23,14 @@ from gifty_compute.errors import (
 )
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
-from gifty_compute.queue.outcome import Checked, checked, completion, same_outcome
+from gifty_compute.queue.outcome import (
+    Checked,
+    checked,
+    completion,
+    failure_is_known,
+    same_outcome,
+    was_handed,
+)
 from gifty_compute.queue.rows import ended_task, task_of
 from gifty_compute.wire.body import parse
 from gifty_compute.wire.kinds import KINDS
@@ -35,6 +42,7 @@ from gifty_compute.wire.task import (
     Extension,
     Held,
     Holder,
+    ReleaseReason,
     SubmitRequest,
     Task,
     Want,
@@ -46,6 +54,7 @@ RETRY_BACKOFF = Backoff(base=2.0, cap=600.0)
 # Three passes of the slowest maintain. Nobody's lease is held against him for a longer silence of ours.
 SILENCE_SECONDS = 30.0
 _SWEPT_BY_A_CLAIM = 100
+_COUNTED_READY = 64
 # About 6 MB of Russian text: the answer to a claim stays readable, whatever its rows hold.
 _MOST_TOKENS_A_CLAIM = 1_000_000
 # About 20 MB of JSON; a hundred tasks of 2,048 vectors would be gigabytes.
@@ -119,10 +128,13 @@ class TaskStore:
 
     def get(self, task_id: UUID) -> Task:
         """The task as it is now. Raises NotFound."""
+        return task_of(self._row(task_id))
+
+    def _row(self, task_id: UUID) -> dict[str, Any]:
         row = self._db.row("get", id=str(task_id))
         if row is None:
             raise NotFound(f"there is no task {task_id}")
-        return task_of(row)
+        return row
 
     def page(
         self,
@@ -177,7 +189,7 @@ class TaskStore:
         logic = self._logic()
         leases = logic.file.leases
         seconds = want.lease_seconds or (leases.bare_seconds if want.bare else leases.seconds)
-        pairs = [] if want.ids else logic.offered(want.task_types, want.models)
+        pairs = [] if want.ids else logic.offered(want.task_types, want.models, want.spaces)
         asked = {
             "task_types": [pair[0] for pair in pairs],
             "models": [pair[1] for pair in pairs],
@@ -201,15 +213,32 @@ class TaskStore:
             rows = self._db.rows("claim", **asked)
         return Claimed(tasks=_in_order(rows), lease_seconds=seconds)
 
+    def offered(self, want: Want) -> list[tuple[str, str]]:
+        """The (task type, model) pairs whose tasks may be what is wanted; none where tasks are named."""
+        logic = self._logic()
+        pairs = [] if want.ids else logic.offered(want.task_types, want.models, want.spaces)
+        return [pair for pair in pairs if not want.spaces or logic.space_name(*pair) in want.spaces]
+
+    def ready(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """How many tasks of each of these pairs could be claimed now; no more than 64 are counted."""
+        asked = {"task_types": [pair[0] for pair in pairs], "models": [pair[1] for pair in pairs]}
+        rows = self._db.rows("ready", **asked, enough=_COUNTED_READY)
+        return {(row["task_type"], row["model"]): row["ready"] for row in rows}
+
     def _sweep(self) -> bool:
         """Whether leases had run out that maintain has not come to yet."""
         swept = self._db.rows("sweep", limit=_SWEPT_BY_A_CLAIM, silence_seconds=SILENCE_SECONDS)
         return bool(swept)
 
-    def extend(self, holder: Holder, held: list[Held]) -> Extension:
-        """Renews each lease by its own length, unless the task is held by another credential or attempt."""
+    def extend(self, holder: Holder, held: list[Held], *, exhaustive: bool = False) -> Extension:
+        """Renews each lease by its own length, unless the task is held by another credential or attempt.
+
+        `exhaustive` says that the session holds nothing else: see `miss`.
+        """
         progress = [one.progress for one in held]
         rows = self._db.rows("extend", credential=holder.credential, progress=progress, **_held(held))
+        if exhaustive:
+            self.miss(holder, held)
         gone = [row for row in rows if not row["ours"]]
         cancelled = tuple(UUID(str(row["id"])) for row in gone if row["status"] == "cancelled")
         lost = tuple(UUID(str(row["id"])) for row in gone if row["status"] != "cancelled")
@@ -226,24 +255,31 @@ class TaskStore:
 
         Raises InvalidResult and leaves the task as it is; TaskFinished for another outcome than stored.
         """
-        [ended] = self.complete_many(holder, [(task, result)])
+        [ended] = self._end(holder, [(task, result)])
         if isinstance(ended, GiftyComputeError):
             raise ended
         return ended
 
     def complete_many(
         self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
-    ) -> list[Task | GiftyComputeError]:
-        """The same for several tasks in one statement: for each how it ended, or why it was refused.
+    ) -> list[GiftyComputeError | None]:
+        """The same for several tasks in one statement: for each None, or why it was refused.
 
         The ids must differ: of two results for one task, each of them could be the first.
         """
+        ends = self._end(holder, outcomes)
+        return [end if isinstance(end, GiftyComputeError) else None for end in ends]
+
+    def _end(
+        self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
+    ) -> list[Task | GiftyComputeError]:
         logic = self._logic()
         judged = [_judged(logic, task, result) for task, result in outcomes]
         good = [one for one in judged if isinstance(one, Checked)]
         rows = self._complete(holder, good) if good else {}
         return [
-            one if not isinstance(one, Checked) else self._ended(one, rows.get(one.task.id)) for one in judged
+            self._ended(holder, one, rows.get(one.task.id)) if isinstance(one, Checked) else one
+            for one in judged
         ]
 
     def _complete(self, holder: Holder, good: list[Checked]) -> dict[UUID, dict[str, Any]]:
@@ -256,12 +292,19 @@ class TaskStore:
         )
         return {UUID(str(row["id"])): row for row in rows}
 
-    def _ended(self, outcome: Checked, row: dict[str, Any] | None) -> Task | GiftyComputeError:
+    def _ended(
+        self, holder: Holder, outcome: Checked, row: dict[str, Any] | None
+    ) -> Task | GiftyComputeError:
         task = outcome.task
         if row is not None:
             return ended_task(task, row, outcome.result)
-        present = self.get(task.id)
-        if present.status == "completed" and same_outcome(present.result or {}, outcome.result):
+        try:
+            found = self._row(task.id)
+        except NotFound as error:
+            return error
+        present = task_of(found)
+        handed = was_handed(found, holder, task.attempt)
+        if handed and present.status == "completed" and same_outcome(present.result or {}, outcome.result):
             return present
         if present.status in ENDS:
             return TaskFinished(f"task {task.id} is {present.status} already, with another outcome")
@@ -283,16 +326,16 @@ class TaskStore:
         )
         if row is not None:
             return task_of(row)
-        present = self.get(task.id)
-        told_already = present.status == "failed" or (present.status == "pending" and present.error == error)
-        if told_already and task.attempt in (0, present.attempt):
+        found = self._row(task.id)
+        present = task_of(found)
+        if failure_is_known(found, holder, task.attempt):
             return present
         if present.status in ENDS:
             raise TaskFinished(f"task {task.id} is {present.status} already")
         named = f"attempt {task.attempt}" if task.attempt else "a failure without attempt"
         raise LeaseLost(f"task {task.id}: {named} does not hold it; the present attempt is {present.attempt}")
 
-    def release(self, holder: Holder, held: list[Held], reason: str = "released") -> list[UUID]:
+    def release(self, holder: Holder, held: list[Held], reason: ReleaseReason = "drain") -> list[UUID]:
         """Gives tasks back unharmed and says which; what is no longer this holder's is left alone."""
         rows = self._db.rows("release", credential=holder.credential, ending=reason, **_held(held))
         return [UUID(str(row["id"])) for row in rows]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from gifty_compute.wire.body import Body, Priority
 from gifty_compute.wire.text import CleanText, JsonObject, Text
@@ -20,6 +20,7 @@ __all__ = [
     "Holder",
     "Outcome",
     "OutcomeVerdict",
+    "ReleaseReason",
     "ReleaseRequest",
     "ResultRequest",
     "ResultsAnswer",
@@ -84,6 +85,7 @@ class TaskList(BaseModel):
 
 
 WorkerName = Annotated[Text, Field(max_length=200)]
+ReleaseReason = Literal["drain", "oom", "unsupported"]
 Attempt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -107,7 +109,8 @@ class Want(BaseModel):
 
     Without models it is offered each type's configured default only. A bare claim comes from a worker that
     knows nothing of heartbeats; its lease is long. `claim_id` makes the claim safe to repeat. `max_tokens` is
-    a sum of estimates: the first task comes even if it alone is larger.
+    a sum of estimates: the first task comes even if it alone is larger. `wait_seconds` is how long the source
+    may wait for work before it answers with none; one that does not wait answers at once.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -121,6 +124,7 @@ class Want(BaseModel):
     claim_id: UUID | None = None
     spaces: tuple[str, ...] = ()
     max_tokens: int | None = None
+    wait_seconds: float = 0
 
 
 class Claimed(BaseModel):
@@ -141,10 +145,14 @@ class Held(Body):
 
 
 class Extension(BaseModel):
-    """The answer to a heartbeat: what is no longer the caller's, and what nobody wants any more."""
+    """The answer to a heartbeat: what is no longer the caller's, and what nobody wants any more.
+
+    `drain` asks the worker to claim nothing more.
+    """
 
     lost: tuple[UUID, ...]
     cancelled: tuple[UUID, ...]
+    drain: bool = False
 
 
 class HeartbeatRequest(Body):
@@ -163,7 +171,7 @@ class ReleaseRequest(Body):
     worker_id: WorkerName
     session: CleanText = Field(default="", max_length=200)
     tasks: list[Held] = Field(max_length=1000)
-    reason: Literal["drain", "oom", "unsupported"]
+    reason: ReleaseReason
 
 
 class ResultRequest(Body):
@@ -190,17 +198,17 @@ class Outcome(Body):
 
 
 class ResultsRequest(Body):
-    """The body of POST /internal/workers/results."""
+    """The body of POST /internal/workers/results. Each outcome is parsed alone: a bad one spoils no other."""
 
     worker_id: WorkerName
     session: CleanText = Field(default="", max_length=200)
-    results: list[Outcome] = Field(min_length=1, max_length=1000)
+    results: list[SkipValidation[Outcome]] = Field(min_length=1, max_length=1000)
 
 
 class OutcomeVerdict(BaseModel):
     """What became of one outcome: `status` is the task's, or `refused` with the error's code and message."""
 
-    id: UUID
+    id: UUID | None = Field(description="Null where the outcome named none.")
     status: Literal["pending", "processing", "completed", "failed", "cancelled", "refused"]
     http_status: int = Field(description="What the same outcome alone would have been answered.")
     code: str | None = None

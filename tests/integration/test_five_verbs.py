@@ -10,7 +10,13 @@ import pytest
 from sqlalchemy import text
 
 from gifty_compute.core import Core
-from gifty_compute.errors import InvalidResult, LeaseLost, TaskFinished, Unauthorized
+from gifty_compute.errors import (
+    InvalidResult,
+    LeaseLost,
+    NotFound,
+    TaskFinished,
+    Unauthorized,
+)
 from gifty_compute.perform import TaskSource
 from gifty_compute.poll.client import PollClient
 from gifty_compute.queue.store import Origin
@@ -201,6 +207,123 @@ def test_extend_renews_by_the_leases_own_length(
         ).scalar()
     assert left is not None
     assert 20 < left <= 30
+
+
+def test_claim_takes_what_is_of_a_space(source: TaskSource, core: Core, submit: Callable[..., Task]) -> None:
+    mine = submit("самовар")
+    payload = {"texts": ["чайник"], "model": "bge-m3"}
+    other, _ = core.store.submit(SubmitRequest(task_type="embedding", payload=payload), Origin(client="shop"))
+
+    of_none = source.claim(ALICE, want(models=(), spaces=("nowhere",)))
+    by_space = source.claim(ALICE, want(models=(), spaces=("multilingual-e5-small-q4",)))
+    of_another = source.claim(ALICE, want(models=(MODEL,), spaces=("bge-m3",)))
+    by_both = source.claim(ALICE, want(models=("bge-m3",), spaces=("bge-m3",)))
+
+    assert of_none.tasks == of_another.tasks == ()
+    assert [task.id for task in by_space.tasks] == [mine.id]
+    assert [task.id for task in by_both.tasks] == [other.id]
+    assert by_space.lease_seconds == 90
+
+
+def test_claim_stops_past_its_tokens_but_never_at_none(
+    source: TaskSource, submit: Callable[..., Task]
+) -> None:
+    ids = [submit("слово " * 50).id for _ in range(4)]  # about a hundred tokens each
+
+    two = source.claim(ALICE, want(max_tokens=150))
+    one = source.claim(ALICE, want(max_tokens=1))
+
+    assert [task.id for task in two.tasks] == ids[:2]
+    assert [task.id for task in one.tasks] == ids[2:3]
+
+
+def test_a_claim_that_may_wait_takes_at_once_what_is_there(
+    source: TaskSource, submit: Callable[..., Task]
+) -> None:
+    submitted = submit()
+
+    claimed = source.claim(ALICE, want(wait_seconds=20))
+
+    assert [task.id for task in claimed.tasks] == [submitted.id]
+
+
+def test_complete_many_judges_each_by_itself(
+    source: TaskSource, core: Core, submit: Callable[..., Task]
+) -> None:
+    for n in range(5):
+        submit(str(n))
+    good, bad, cancelled, finished, lone = source.claim(ALICE, want()).tasks
+    core.store.cancel(cancelled.id)
+    source.complete(ALICE, finished, {"embeddings": vectors()})
+    stranger = lone.model_copy(update={"id": uuid4()})
+
+    told = source.complete_many(
+        ALICE,
+        [
+            (good, {"embeddings": vectors(1)}),
+            (bad, {"embeddings": np.zeros((1, 384), dtype=np.float32)}),
+            (cancelled, {"embeddings": vectors(2)}),
+            (finished, {"embeddings": vectors()}),
+            (lone.model_copy(update={"attempt": 7}), {"embeddings": vectors(3)}),
+            (stranger, {"embeddings": vectors(4)}),
+        ],
+    )
+
+    kinds = [type(error) for error in told]
+    assert kinds == [type(None), InvalidResult, TaskFinished, type(None), LeaseLost, NotFound]
+    stored = core.store.get(good.id)
+    assert stored.result is not None
+    np.testing.assert_array_equal(stored.result["embeddings"], vectors(1))
+    assert core.store.get(bad.id).status == "processing"
+    assert source.complete_many(ALICE, []) == []
+
+
+def test_extend_tells_how_far_the_work_is(
+    source: TaskSource, core: Core, submit: Callable[..., Task]
+) -> None:
+    submit()
+    (task,) = source.claim(ALICE, want()).tasks
+
+    source.extend(ALICE, [Held(id=task.id, attempt=1, progress=0.5)])
+    source.extend(ALICE, held(task))
+
+    assert core.store.get(task.id).progress == 0.5
+
+
+def test_what_two_exhaustive_heartbeats_do_not_name_goes_back(
+    source: TaskSource, core: Core, submit: Callable[..., Task]
+) -> None:
+    submit("1")
+    submit("2")
+    kept, forgotten = source.claim(ALICE, want()).tasks
+
+    first = source.extend(ALICE, held(kept), exhaustive=True)
+    after_one = core.store.get(forgotten.id).status
+    source.extend(ALICE, held(kept), exhaustive=True)
+
+    assert (first.lost, first.drain) == ((), False)
+    assert after_one == "processing"
+    assert [core.store.get(task.id).status for task in (kept, forgotten)] == ["processing", "pending"]
+
+
+def test_release_says_why(source: TaskSource, core: Core, submit: Callable[..., Task]) -> None:
+    submit()
+    (task,) = source.claim(ALICE, want()).tasks
+
+    source.release(ALICE, held(task), "oom")
+
+    row = core.database.row("get", id=str(task.id))
+    assert row is not None
+    assert row["history"][-1]["end"] == "oom"
+
+
+def test_a_failure_reported_twice_counts_once(source: TaskSource, submit: Callable[..., Task]) -> None:
+    submit()
+    (task,) = source.claim(ALICE, want()).tasks
+
+    first, again = source.fail(ALICE, task, "oom"), source.fail(ALICE, task, "oom, said anew")
+
+    assert (first.failures, again.failures, again.error) == (1, 1, "oom")
 
 
 def test_http_refuses_a_wrong_token(facade_url: str) -> None:

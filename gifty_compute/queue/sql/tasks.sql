@@ -62,6 +62,26 @@ FROM compute_tasks
 WHERE id = ANY (CAST(:ids AS uuid[]))
   AND status IN ('completed', 'failed', 'cancelled')
 
+-- name: ready
+-- How many tasks of each (task type, model) could be claimed, up to a bound; asked by the one poller that serves
+-- all waiting workers of a process (ix_compute_tasks_ready, ix_compute_tasks_suspect).
+SELECT w.task_type, w.model, count(*) AS ready
+FROM unnest(CAST(:task_types AS text[]), CAST(:models AS text[])) AS w (task_type, model)
+CROSS JOIN LATERAL (
+    (SELECT 1
+     FROM compute_tasks t
+     WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+       AND t.task_type = w.task_type AND t.model = w.model
+     LIMIT :enough)
+    UNION ALL
+    (SELECT 1
+     FROM compute_tasks t
+     WHERE t.status = 'pending' AND t.available_at IS NULL AND t.suspect
+       AND t.task_type = w.task_type AND t.model = w.model
+     LIMIT :enough)
+) AS found
+GROUP BY w.task_type, w.model
+
 -- name: claim
 -- The next ready tasks of these (task type, model) pairs, or tasks named by their ids as far as they are ready.
 -- High before low, then one client's lane after another beginning with a random one, then oldest first. A

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from typing import Any
@@ -174,6 +175,13 @@ def test_a_credential_of_elsewhere_is_401_and_says_nothing(
         "worker_id=w&id=5",
         "worker_id=w&session=%00",
         "worker_id=w&model=%00",
+        "worker_id=w&space=%00",
+        "worker_id=w&wait=31",
+        "worker_id=w&wait=-1",
+        "worker_id=w&wait=nan",
+        "worker_id=w&wait=inf",
+        "worker_id=w&max_tokens=0",
+        f"worker_id=w&max_tokens={10**12}",
     ],
 )
 def test_a_claim_that_breaks_a_rule_is_422(client: FlaskClient, query: str) -> None:
@@ -222,6 +230,18 @@ def test_a_list_that_breaks_a_rule_is_422(client: FlaskClient, query: str) -> No
         ("heartbeat", {"worker_id": "w", "tasks": [{"id": str(UUID(int=0)), "attempt": 10**12}]}),
         ("release", {"worker_id": "w", "tasks": [{"id": str(UUID(int=0)), "attempt": 0}], "reason": "drain"}),
         ("heartbeat", {"worker_id": "w", "session": "a\x00", "tasks": []}),
+        ("heartbeat", {"worker_id": "w", "tasks": [{"id": str(UUID(int=0)), "attempt": 1, "progress": 2}]}),
+        ("heartbeat", {"worker_id": "w", "tasks": [{"id": str(UUID(int=0)), "attempt": 1}] * 1001}),
+        ("heartbeat", {"worker_id": "w", "tasks": [], "exhaustive": "yes"}),
+        ("heartbeat", {"worker_id": "w", "tasks": [], "info": {"gpu": "\x00"}}),
+        ("heartbeat", {"worker_id": "w", "tasks": [], "info": "gpu"}),
+        ("release", {"worker_id": "w", "tasks": [], "reason": "bored"}),
+        ("release", {"worker_id": "w", "tasks": []}),
+        ("results", {"worker_id": "w", "results": []}),
+        ("results", {"worker_id": "w", "results": {}}),
+        ("results", {"worker_id": "w", "results": [{}] * 1001}),
+        ("results", {"results": [{}]}),
+        ("results", {"worker_id": "w" * 201, "results": [{}]}),
     ],
 )
 def test_a_workers_body_that_breaks_a_rule_is_422(
@@ -231,6 +251,39 @@ def test_a_workers_body_that_breaks_a_rule_is_422(
 
     assert answer.status_code == 422
     assert_contract_shape(answer)
+
+
+BOMB = gzip.compress(b" " * 200_000_000)
+GZIPPED = {
+    "a bomb of 200 MB": (BOMB, 413, "too_large"),
+    "not gzip": (b"{}", 400, "malformed_body"),
+    "cut off": (gzip.compress(b"{}")[:-3], 400, "malformed_body"),
+    "nothing": (b"", 400, "malformed_body"),
+    "a wrong checksum": (gzip.compress(b"{}")[:-8] + b"\0" * 8, 400, "malformed_body"),
+    "something behind it": (gzip.compress(b"{}") + b"more", 400, "malformed_body"),
+    "gzip in gzip": (gzip.compress(gzip.compress(b"{}")), 400, "malformed_body"),
+    "brackets": (gzip.compress(b"[" * 900_000), 400, "malformed_body"),
+}
+
+
+@pytest.mark.parametrize("name", GZIPPED)
+@pytest.mark.parametrize("path", ["/v1/tasks", "/internal/workers/results", "/internal/workers/heartbeat"])
+def test_a_hostile_gzip_body_is_refused(client: FlaskClient, path: str, name: str) -> None:
+    body, status, code = GZIPPED[name]
+    headers = {**(API if path.startswith("/v1") else WORKER), "Content-Encoding": "gzip"}
+
+    answer = client.post(path, data=body, headers=headers, content_type="application/json")
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
+    assert_contract_shape(answer) if path.startswith("/v1") else None
+
+
+def test_results_over_the_limit_are_413_as_a_whole(client: FlaskClient) -> None:
+    body = {"worker_id": "w", "results": [{"status": "failed", "error": "x" * 99_000}] * 11}
+
+    answer = client.post("/internal/workers/results", json=body, headers=WORKER)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (413, "too_large")
 
 
 def test_a_token_of_the_workers_counts_beside_a_proxys_authorization(client: FlaskClient) -> None:

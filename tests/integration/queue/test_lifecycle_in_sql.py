@@ -325,8 +325,58 @@ def test_many_results_get_a_verdict_each(store: TaskStore) -> None:
         ALICE, [(first, vector()), (second, {"embeddings": [[0.0] * 384]}), (third, vector())]
     )
 
-    assert [getattr(v, "status", None) or getattr(v, "code", None) for v in verdicts] == [
-        "completed",
-        "invalid_result",
-        "task_finished",
-    ]
+    assert [error and error.code for error in verdicts] == [None, "invalid_result", "task_finished"]
+
+
+def test_a_failure_told_twice_is_known_by_its_attempt_not_by_its_words(
+    store: TaskStore, database: Database
+) -> None:
+    submit(store)
+    (first,) = claim(store)
+    store.fail(ALICE, first, "out of memory")
+    execute(database, "UPDATE compute_tasks SET available_at = NULL")
+    (second,) = claim(store, BOB)
+
+    again = store.fail(ALICE, first, "in other words")
+
+    assert (again.status, again.failures, again.attempt) == ("processing", 1, 2)
+    assert store.extend(BOB, [Held(id=second.id, attempt=2)]).lost == ()
+    with pytest.raises(LeaseLost):
+        store.fail(BOB, first, "out of memory")
+
+
+def test_a_failure_of_an_attempt_that_ended_otherwise_is_refused(
+    store: TaskStore, database: Database
+) -> None:
+    submit(store)
+    (task,) = claim(store)
+    expire(database)
+
+    with pytest.raises(LeaseLost):
+        store.fail(ALICE, task, "late")
+
+    assert store.get(task.id).failures == 1  # by its lease, which ran out while it was held alone
+
+
+def test_a_failure_told_once_does_not_count_again_in_the_next_generation(
+    store: TaskStore, database: Database
+) -> None:
+    submit(store, max_attempts=1)
+    (task,) = claim(store)
+    store.fail(ALICE, task, "out of memory")
+    store.retry(task.id)
+
+    again = store.fail(ALICE, task, "out of memory")
+
+    assert (again.status, again.failures) == ("pending", 0)
+
+
+def test_who_was_not_handed_an_attempt_learns_nothing_of_the_task(store: TaskStore) -> None:
+    submit(store)
+    (task,) = claim(store)
+    store.complete(ALICE, task, vector())
+
+    with pytest.raises(TaskFinished):
+        store.complete(BOB, task, vector())
+    with pytest.raises(TaskFinished):
+        store.fail(BOB, task, "out of memory")
