@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from api.facade import Facade, this_request
 from api.operation import core, operation
@@ -77,8 +78,12 @@ class _State:
 @blueprint.get("/metrics")
 @operation(scope="ops", answers={200: None}, errors=(401,), text="text/plain")
 def metrics() -> Response:
-    """Of this process, in Prometheus's text form."""
+    """Counts of all processes that share a directory, else of this one; the state as this one knows it."""
+    shared = core().settings.prometheus_multiproc_dir
+    counts = core().high.registry
+    if shared is not None:
+        counts = CollectorRegistry(auto_describe=False)
+        MultiProcessCollector(counts, str(shared))  # type: ignore[no-untyped-call]
     state = CollectorRegistry(auto_describe=False)
     state.register(_State(core()))
-    text = generate_latest(core().high.registry) + generate_latest(state)
-    return Response(text, content_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(counts) + generate_latest(state), content_type=CONTENT_TYPE_LATEST)

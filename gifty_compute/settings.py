@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gifty_compute.errors import InvalidConfig
@@ -68,6 +68,10 @@ class Settings(BrokerSettings, LogicSettings):
     api_tokens: Tokens = Field(default=(), description="client:token, comma separated")
     internal_api_token: Tokens = Field(default=(), description="The workers' shared tokens, comma separated")
     ops_tokens: Tokens = Field(default=(), description="name:role:token, comma separated")
+    prometheus_multiproc_dir: DirectoryPath | None = Field(
+        default=None,
+        description="Where the facade processes of one port add up their metrics; empty at start",
+    )
     docs_enabled: bool = Field(default=True, description="Whether /openapi.json and /docs are served")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     db_pool_size: int = Field(default=8, ge=1, le=100)

@@ -14,7 +14,7 @@ _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
 
 
 class MaintainMetrics:
-    """Of the passes that this process made: one process works at a time, so compare the newest of all."""
+    """Of the passes that this process made: one process works at a time, so the newest of all counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
@@ -22,7 +22,10 @@ class MaintainMetrics:
         )
         self._done = Counter("gifty_maintained", "What passes did", ("what",), registry=registry)
         self._last = Gauge(
-            "gifty_maintain_last_pass_timestamp_seconds", "When a pass was over last", registry=registry
+            "gifty_maintain_last_pass_timestamp_seconds",
+            "When a pass was over last",
+            registry=registry,
+            multiprocess_mode="max",
         )
 
     def passed(self, report: Report, seconds: float, now: datetime) -> None:

@@ -104,6 +104,7 @@ def test_a_missing_address_is_named(environment: pytest.MonkeyPatch, name: str, 
         ("MAINTAIN_PERIOD_SECONDS", "11"),
         ("MAINTAIN_PERIOD_SECONDS", "nan"),
         ("DOCS_ENABLED", "canary"),
+        ("PROMETHEUS_MULTIPROC_DIR", "/canary/missing"),
     ],
 )
 def test_a_bad_variable_is_named_and_no_value_is_shown_even_in_a_traceback(
