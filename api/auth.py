@@ -13,7 +13,7 @@ from gifty_compute.errors import Unauthorized
 
 __all__ = ["Guard", "Scope"]
 
-Scope = Literal["api", "internal", "ops"]
+Scope = Literal["api", "internal", "ops", "operator"]
 _Named = tuple[tuple[str, SecretStr], ...]
 
 
@@ -26,6 +26,10 @@ class Guard:
             "internal": [(name, _digest(token.get_secret_value())) for name, token in internal],
             "ops": [(name, _digest(token.get_secret_value())) for name, token in ops],
         }
+        # Whoever may act may also look.
+        self._tokens["operator"] = [
+            (name, token) for name, token in self._tokens["ops"] if name.endswith(":operator")
+        ]
 
     def name(self, scope: Scope, request: FacadeRequest) -> str:
         """The name that goes with the credential. Raises Unauthorized, which says nothing more."""

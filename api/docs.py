@@ -20,6 +20,7 @@ __all__ = ["blueprint", "document"]
 blueprint = Blueprint("docs", __name__, template_folder="templates")
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"<(\w+)>")
+_FORMATS = {"task_id": {"format": "uuid"}}
 _WORDS = {
     200: "Done.",
     202: "Committed; the task will be done.",
@@ -66,6 +67,11 @@ def document(app: Flask) -> dict[str, Any]:
                 "api": {"type": "http", "scheme": "bearer", "description": "A token of API_TOKENS."},
                 "internal": {"type": "http", "scheme": "bearer", "description": "INTERNAL_API_TOKEN."},
                 "ops": {"type": "http", "scheme": "bearer", "description": "A token of OPS_TOKENS."},
+                "operator": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "One whose role is operator.",
+                },
                 "internalHeader": {"type": "apiKey", "in": "header", "name": "X-Internal-Token"},
             },
         },
@@ -140,7 +146,7 @@ def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[st
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", **_FORMATS.get(name, {})}}
         for name in re.findall(r"{(\w+)}", path)
     ]
 

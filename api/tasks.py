@@ -104,9 +104,7 @@ def list_tasks(query: ListQuery) -> Response:
 def submit(body: SubmitRequest) -> Response:
     """Commits, then announces; the announcement may fail, the answer is true all the same."""
     if body.callback_url is not None:
-        raise InvalidRequest(
-            "callbacks are not served here: poll the task", param="callback_url", code="not_served"
-        )
+        core().callbacks.receivers.admit(body.callback_url)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidRequest(f"Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters", param="Idempotency-Key")

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from gifty_compute.callbacks.commands import callbacks
 from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.demo.demo import run_demo
 from gifty_compute.doctor import unasked, visit
@@ -47,6 +48,9 @@ class _Commands(click.Group):
 @click.version_option(VERSION, prog_name="gifty-compute")
 def main() -> None:
     """One door to Gifty's compute."""
+
+
+main.add_command(callbacks)
 
 
 @main.command()

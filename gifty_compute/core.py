@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import Any
+from uuid import UUID
 
 from celery import Celery
 
+from gifty_compute.callbacks.build import Callbacks, build_callbacks
 from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.errors import NotFound
 from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.watch import LogicWatch
@@ -20,6 +24,7 @@ from gifty_compute.maintain.metrics import MaintainMetrics
 from gifty_compute.maintain.placing import Placing
 from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.database import Database, connect
+from gifty_compute.queue.outbox import Outbox
 from gifty_compute.queue.store import TaskStore
 from gifty_compute.queue.waits import Waits
 from gifty_compute.settings import Settings
@@ -39,6 +44,7 @@ class Core:
     store: TaskStore
     announcer: Announcer
     waits: Waits
+    callbacks: Callbacks
     maintainer: Maintainer
     high: HighRoad
     shelf: EngineShelf
@@ -56,6 +62,7 @@ class Core:
         self.high.close()
         self.logic_watch.stop()
         self.maintainer.stop()
+        self.callbacks.close()
         self.database.close()
 
 
@@ -97,6 +104,14 @@ def build(
         store=store,
         announcer=announcer,
         waits=Waits(store, cap=settings.facade_threads // 4),
+        callbacks=build_callbacks(
+            [secret.get_secret_value() for secret in settings.callback_secret],
+            Outbox(database, rng),
+            _no_batch,
+            lambda: logic.current,
+            clock,
+            high.registry,
+        ),
         maintainer=Maintainer(
             database,
             steps,
@@ -107,3 +122,7 @@ def build(
         high=high,
         shelf=shelf,
     )
+
+
+def _no_batch(batch_id: UUID) -> dict[str, Any]:
+    raise NotFound(f"there is no batch {batch_id}")

@@ -166,8 +166,8 @@ class EngineError(GiftyComputeError):
 class TransportError(GiftyComputeError):
     """The bytes of a request or an answer did not arrive.
 
-    Codes: connect_failed, connection_lost, timeout, response_too_large, bad_certificate. `sent` is False only
-    when the other side cannot have seen the request.
+    Codes: connect_failed, connection_lost, timeout, response_too_large, bad_certificate, address_refused.
+    `sent` is False only when the other side cannot have seen the request.
     """
 
     code = "connection_lost"

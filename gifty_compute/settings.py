@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -20,6 +22,7 @@ __all__ = [
 ]
 
 Tokens = Annotated[tuple[tuple[str, SecretStr], ...], NoDecode]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 OPS_ROLES = ("viewer", "operator")
 
 
@@ -72,6 +75,9 @@ class Settings(BrokerSettings, LogicSettings):
         default=None,
         description="Where the facade processes of one port add up their metrics; empty at start",
     )
+    callback_secret: Secrets = Field(
+        default=(), description="What callbacks are signed with, comma separated, the newest first"
+    )
     docs_enabled: bool = Field(default=True, description="Whether /openapi.json and /docs are served")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     db_pool_size: int = Field(default=8, ge=1, le=100)
@@ -105,6 +111,25 @@ class Settings(BrokerSettings, LogicSettings):
         if not isinstance(value, str):
             return value
         return tuple(("shared", token.strip()) for token in value.split(",") if token.strip())
+
+    @field_validator("callback_secret", mode="before")
+    @classmethod
+    def _webhook_secrets(cls, value: object) -> object:
+        """As Standard Webhooks has them: whsec_ and 24 to 64 bytes in base64."""
+        if not isinstance(value, str):
+            return value
+        secrets = tuple(secret.strip() for secret in value.split(",") if secret.strip())
+        if not all(_is_webhook_secret(secret) for secret in secrets):
+            raise ValueError("write whsec_ and 24 to 64 random bytes in base64; several are comma separated")
+        return secrets
+
+
+def _is_webhook_secret(secret: str) -> bool:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        return False
+    return secret.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 def read_settings() -> Settings:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from gifty_compute.wire.classify import InternalCategory
+from gifty_compute.wire.host import Host, read_host
 
 __all__ = [
     "AdapterName",
@@ -216,6 +217,20 @@ class RoutingSection(Section):
     canary_seconds: Seconds = Field(default=600, description="Between two looks at a space's canaries.")
 
 
+def _host(value: object) -> Host:
+    if not isinstance(value, str):
+        raise ValueError("a host is a text")
+    return read_host(f"[{value}]" if ":" in value and not value.startswith("[") else value)
+
+
+class CallbacksSection(Section):
+    """Who may be called when a task or a batch ends."""
+
+    allow_hosts: tuple[Annotated[Host, BeforeValidator(_host)], ...] = Field(
+        default=(), description="Exact hosts, and nobody else; none: any public host."
+    )
+
+
 class LogicFile(Section):
     """The whole file."""
 
@@ -232,3 +247,4 @@ class LogicFile(Section):
     score: ScoreSection = ScoreSection()
     routing: RoutingSection = RoutingSection()
     leases: LeasesSection = LeasesSection()
+    callbacks: CallbacksSection = CallbacksSection()

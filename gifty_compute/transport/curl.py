@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,14 +44,25 @@ class CurlTransport:
     of keep-alive: the work asked for here has no effects, so it may cost twice and can do no harm.
     """
 
-    def __init__(self, *, proxy: str | None = None, pool_size: int = 64, ca_file: str | None = None) -> None:
-        """At most `pool_size` idle handles are kept for an origin. Without a proxy none is used."""
-        self._proxy, self._pool_size = proxy or "", pool_size
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        pool_size: int = 64,
+        ca_file: str | None = None,
+        admits: Callable[[str], bool] | None = None,
+    ) -> None:
+        """At most `pool_size` idle handles are kept for an origin. Without a proxy none is used.
+
+        `admits` is asked for every address before a connection to it is begun, whatever name or spelling led
+        there; what it refuses is never dialled, and the exchange ends with the code address_refused.
+        """
+        self._proxy, self._pool_size, self._admits = proxy or "", pool_size, admits
         self._ca_file = ca_file or certifi.where()
         self._idle: dict[str, deque[Any]] = {}
 
     def send(self, request: HttpRequest, deadline: Deadline) -> HttpResponse:
-        exchange = _Exchange(request, deadline)
+        exchange = _Exchange(request, deadline, self._admits)
         handle = self._take(request.url)
         exchange.prepare(handle)
         try:
@@ -65,7 +77,7 @@ class CurlTransport:
 
     def stream(self, request: HttpRequest, deadline: Deadline) -> CurlStream:
         handle = self._take(request.url)
-        stream = CurlStream(handle, _Exchange(request, deadline))
+        stream = CurlStream(handle, _Exchange(request, deadline, self._admits))
         stream.begin()
         return stream
 
@@ -196,8 +208,11 @@ class CurlStream:
 class _Exchange:
     """What belongs to one request on a handle."""
 
-    def __init__(self, request: HttpRequest, deadline: Deadline) -> None:
-        self.request, self.deadline = request, deadline
+    def __init__(
+        self, request: HttpRequest, deadline: Deadline, admits: Callable[[str], bool] | None
+    ) -> None:
+        self.request, self.deadline, self._admits = request, deadline, admits
+        self._refused: str | None = None
         self.pieces: list[bytes] = []
         self._lines: list[bytes] = []
         self._size = 0
@@ -226,6 +241,8 @@ class _Exchange:
         handle.setopt(pycurl.CUSTOMREQUEST, request.method)
         handle.setopt(pycurl.WRITEFUNCTION, self._write)
         handle.setopt(pycurl.HEADERFUNCTION, self._head)
+        if self._admits is not None:
+            handle.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
 
     def headers(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -242,6 +259,9 @@ class _Exchange:
         if self._size > self.request.max_bytes:
             message = f"{host} answered more than {self.request.max_bytes} bytes"
             return TransportError(message, code="response_too_large")
+        if self._refused is not None:
+            message = f"{host} is at {self._refused}, which may not be called"
+            return TransportError(message, code="address_refused", sent=False)
         if number == pycurl.E_OPERATION_TIMEDOUT:
             return TransportError(f"{host} did not answer in time", code="timeout", sent=sent)
         if number == pycurl.E_PEER_FAILED_VERIFICATION:
@@ -255,6 +275,14 @@ class _Exchange:
             # An interim answer (100, 103) came before this one.
             self._lines.clear()
         self._lines.append(line)
+
+    def _open(self, _purpose: int, address: Any) -> Any:
+        """libcurl's socket for an address that it is about to dial; none for one that is not admitted."""
+        host = address.addr[0]
+        if self._refused is None and self._admits is not None and self._admits(host):
+            return socket.socket(address.family, address.socktype, address.protocol)
+        self._refused = self._refused or host
+        return pycurl.SOCKET_BAD
 
     def _write(self, chunk: bytes) -> int | None:
         self._size += len(chunk)

@@ -21,7 +21,7 @@ from gifty_compute.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.ru.md")
-PAGES = (*READMES, "docs/architecture.md", "docs/operations.md")
+PAGES = (*READMES, "docs/architecture.md", "docs/operations.md", "docs/callbacks.md", "docs/callbacks.ru.md")
 LISTS = {"README.md": "## Not yet", "README.ru.md": "## Чего ещё нет"}
 
 

@@ -57,6 +57,37 @@ def test_the_workers_tokens_are_a_comma_list(environment: pytest.MonkeyPatch) ->
     assert shown(read_settings().internal_api_token) == [("shared", "old"), ("shared", "new")]
 
 
+WEBHOOK_SECRETS = ("whsec_bmV3ZXN0IHNlY3JldCwgMjQgYnl0ZXMhIQ==", "whsec_b2xkZXIgc2VjcmV0LCBhbHNvIDI0IGJ5dGVz")
+
+
+def test_callback_secrets_are_a_comma_list_the_newest_first(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CALLBACK_SECRET", ", ".join(WEBHOOK_SECRETS))
+
+    assert tuple(one.get_secret_value() for one in read_settings().callback_secret) == WEBHOOK_SECRETS
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "canary",
+        "whsec_canary!",
+        "whsec_Y2FuYXJ5",
+        "whsec_" + "A" * 88,
+        WEBHOOK_SECRETS[0].removeprefix("whsec_"),
+    ],
+    ids=["no base64", "odd characters", "too short", "too long", "no prefix"],
+)
+def test_a_weak_callback_secret_stops_the_start_and_is_not_quoted(
+    environment: pytest.MonkeyPatch, secret: str
+) -> None:
+    environment.setenv("CALLBACK_SECRET", f"{WEBHOOK_SECRETS[0]},{secret}")
+
+    with pytest.raises(InvalidConfig, match=r"CALLBACK_SECRET: .*24 to 64") as refused:
+        read_settings()
+
+    assert secret not in "".join(traceback.format_exception(refused.value))
+
+
 def test_an_empty_variable_is_one_that_is_not_set(environment: pytest.MonkeyPatch) -> None:
     for name in ("API_TOKENS", "INTERNAL_API_TOKEN", "MAX_BODY_BYTES", "LOGIC_CONFIG_PATH", "DOCS_ENABLED"):
         environment.setenv(name, "")

@@ -68,7 +68,11 @@ CREATE TABLE compute_callbacks (
     batch_id uuid REFERENCES compute_batches (id) ON DELETE CASCADE,
     type text NOT NULL,
     url text NOT NULL,
+    receiver text NOT NULL GENERATED ALWAYS AS (
+        left(lower(split_part(split_part(url, '://', 2), '/', 1)), 255)
+    ) STORED,
     created_at timestamptz NOT NULL DEFAULT now(),
+    begun_at timestamptz NOT NULL DEFAULT now(),
     due_at timestamptz DEFAULT now(),
     tries int NOT NULL DEFAULT 0,
     delivered_at timestamptz,
@@ -76,7 +80,7 @@ CREATE TABLE compute_callbacks (
     error text,
     CHECK ((task_id IS NULL) <> (batch_id IS NULL))
 );
-CREATE INDEX ix_compute_callbacks_due ON compute_callbacks (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX ix_compute_callbacks_due ON compute_callbacks (receiver, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ix_compute_callbacks_dead ON compute_callbacks (dead_at) WHERE dead_at IS NOT NULL;
 CREATE INDEX ix_compute_callbacks_task ON compute_callbacks (task_id) WHERE task_id IS NOT NULL;
 CREATE INDEX ix_compute_callbacks_batch ON compute_callbacks (batch_id) WHERE batch_id IS NOT NULL;
