@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -32,9 +33,12 @@ _LEAST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 300.0
 # What the way there and back may take of an attempt's time.
 _MARGIN_SECONDS = 0.15
+# What the last look at a job before the deadline may take.
+_LOOK_SECONDS = 0.05
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 0.5
 _CANCEL_SECONDS = 5.0
 _WAITING = frozenset({"IN_QUEUE", "IN_PROGRESS", "RUNNING"})
+_GONE = "job_gone"
 # The infinity worker labels every error 400, CUDA's as well; these words are of the request itself.
 _OF_THE_INPUT = ("input should be", "validation error", "too long", "string_type", "list_type")
 
@@ -95,14 +99,9 @@ class RunpodProvider:
         """A job's output, and the seconds that its handler took."""
         told = self._begin(ask, job)
         job_id = told.get("id")
-        if not isinstance(job_id, str) or told.get("status") not in _WAITING:
-            return _output(told)
-        try:
-            return _output(self._await(ask, job_id))
-        except ProviderError as error:
-            if error.code in ("timeout", "connection_lost"):
-                self._cancels.add(ask, job_id)
-            raise
+        if isinstance(job_id, str) and _is_waiting(told):
+            told = self._await(ask, job_id)
+        return _output(told)
 
     def _begin(self, ask: Ask, job: dict[str, Any]) -> dict[str, Any]:
         wait = min(ask.deadline.remaining - _MARGIN_SECONDS, _LONGEST_WAIT_SECONDS)
@@ -110,12 +109,21 @@ class RunpodProvider:
         return _told(ask, self._exchange.send(ask, path, {"input": job}, headers=_headers(ask)))
 
     def _await(self, ask: Ask, job_id: str) -> dict[str, Any]:
-        """The job's last word. Raises ProviderError (timeout) when the deadline comes first."""
+        """The job's last word. Where it cannot be had the job is cancelled: nobody will ask for it again."""
+        try:
+            return self._watch(ask, job_id)
+        except ProviderError as error:
+            if error.code != _GONE:
+                self._cancels.add(ask, job_id)
+            raise
+
+    def _watch(self, ask: Ask, job_id: str) -> dict[str, Any]:
+        """Looks until the job has ended. Raises ProviderError (timeout) when the deadline comes first."""
         pause = _FIRST_PAUSE_SECONDS
-        while ask.deadline.remaining > pause:
-            ask.deadline.clock.sleep(pause)
-            told = self._look(ask, f"/status/{job_id}")
-            if told.get("status") not in _WAITING:
+        while (left := ask.deadline.remaining - _LOOK_SECONDS) > 0:
+            ask.deadline.clock.sleep(min(pause, left))
+            told = self._look(ask, f"/status/{quote(job_id, safe='')}")
+            if not _is_waiting(told):
                 return told
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         raise ProviderError("the job was not done in time", failure=Failure.FAILOVER, code="timeout")
@@ -154,12 +162,18 @@ class _Cancels:
             ask, job_id = self._queue.get()
             now = replace(ask, deadline=Deadline.after(_CANCEL_SECONDS, ask.deadline.clock))
             try:
-                response = self._exchange.send(now, f"/cancel/{job_id}", {}, headers=_headers(ask))
+                path = f"/cancel/{quote(job_id, safe='')}"
+                response = self._exchange.send(now, path, {}, headers=_headers(ask))
             except ProviderError as error:
                 log.warning("job %s may run on: %s", job_id, error.code)
                 continue
             if response.status != 200:
                 log.warning("job %s may run on: cancelling it was answered %d", job_id, response.status)
+
+
+def _is_waiting(told: dict[str, Any]) -> bool:
+    status = told.get("status")
+    return isinstance(status, str) and status in _WAITING
 
 
 def _to_openai(ask: Ask) -> Ask:
@@ -219,5 +233,5 @@ def _refused(message: str, *, code: str) -> ProviderError:
 def _error(ask: Ask, response: HttpResponse, gone: Failure | None) -> ProviderError:
     rejection = Rejection.of(response, ask.deadline.clock.now())
     if response.status == 404 and gone is not None:
-        return rejection.become(gone, "job_gone")
+        return rejection.become(gone, _GONE)
     return rejection.become()

@@ -134,8 +134,36 @@ def test_a_job_that_is_not_done_in_time_is_cancelled_off_the_callers_path() -> N
     assert transport.requests[-1].url == "http://runpod.test/cancel/job-1"
 
 
-def test_a_job_that_cannot_be_looked_at_any_more_is_cancelled_too() -> None:
-    transport = Cancelling(job("IN_QUEUE"), TransportError(code="connection_lost"))
+def test_a_job_is_looked_at_until_just_before_the_deadline() -> None:
+    """The pauses grow to half a second, in which many a job ends."""
+    clock = HandClock()
+    transport = Cancelling(*[job("IN_PROGRESS")] * 50)
+    began = clock.monotonic()
+
+    with pytest.raises(ProviderError):
+        RunpodProvider(transport).run(asked(seconds=2, clock=clock))
+
+    assert clock.monotonic() - began == pytest.approx(1.95)
+
+
+def test_a_job_is_never_a_path() -> None:
+    transport = ScriptedTransport(
+        answered({"id": "../run?x=", "status": "IN_QUEUE"}), job(output={"embeddings": VECTORS})
+    )
+
+    RunpodProvider(transport).run(asked())
+
+    assert transport.requests[1].url == "http://runpod.test/status/..%2Frun%3Fx%3D"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [TransportError(code="connection_lost"), answered({}, 500), answered({}, 429), answered(b"<p>")],
+)
+def test_a_job_that_cannot_be_looked_at_any_more_is_cancelled_too(
+    trouble: HttpResponse | TransportError,
+) -> None:
+    transport = Cancelling(job("IN_QUEUE"), trouble)
 
     with pytest.raises(ProviderError):
         RunpodProvider(transport).run(asked())
@@ -173,6 +201,7 @@ ENDS: dict[str, tuple[HttpResponse, Failure, str]] = {
     "timed out": (job("TIMED_OUT"), Failure.FAILOVER, "job_timed_out"),
     "cancelled": (job("CANCELLED"), Failure.FAILOVER, "job_cancelled"),
     "no status": (answered({"id": "job-1"}), Failure.FAILOVER, "bad_answer"),
+    "a status that is none": (job(["IN_QUEUE"]), Failure.FAILOVER, "bad_answer"),  # type: ignore[arg-type]
     "no output": (job(), Failure.FAILOVER, "bad_answer"),
     "an error for an output": (
         job(output={"object": "error", "message": "CUDA out of memory canary", "code": 400}),
