@@ -61,6 +61,7 @@ class Canaries:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._looks: dict[str, _Look] = {}
+        self._asked: set[str] = set()
         self._stop = threading.Event()
 
     def wait(self, candidate: Candidate, call: Call) -> float | None:
@@ -81,21 +82,34 @@ class Canaries:
         """What an answer is worth shows only in a comparison, which is made elsewhere."""
 
     def standings(self) -> dict[str, Standing]:
-        """By (provider, key, kind), of every provider that was looked at."""
+        """By (provider, key, kind), of every provider that is watched now and was looked at."""
         return {name: look.standing for name, look in self._looks.items()}
 
-    def look(self, logic: Logic, asker: _Asker) -> None:
-        """Asks every provider whose time has come for the canaries of its space."""
+    def look(self, logic: Logic, asker: _Asker) -> list[threading.Thread]:
+        """Begins to ask every provider whose time has come for the canaries of its space.
+
+        All at once, each in a thread that ends when its answer is known: one that hangs keeps nobody out.
+        """
+        begun, watched = [], set()
         for name, section in logic.file.models.items():
             reference = logic.references.get(section.space or "")
             if reference is None or "embedding" not in section.kinds:
                 continue
             call = canary_call(logic, Model(name, section), reference.texts, self._clock)
             for candidate in asker.candidates(call):
-                before = self._looks.get(candidate.circuit)
-                fresh = before is not None and before.reference == reference
-                if before is None or not fresh or self._clock.monotonic() >= before.next_at:
-                    self._compare(call, candidate, asker, reference, before if fresh else None)
+                watched.add(candidate.circuit)
+                if self._is_due(candidate, reference):
+                    arguments = (call, candidate, asker, reference)
+                    thread = threading.Thread(
+                        target=self._compare, args=arguments, name="canary", daemon=True
+                    )
+                    self._asked.add(candidate.circuit)
+                    thread.start()
+                    begun.append(thread)
+        for circuit in set(self._looks) - watched:
+            # Its address, id or space was edited: what it was is no trouble any more.
+            self._looks.pop(circuit)
+        return begun
 
     def start(self, logic: Callable[[], Logic], asker: _Asker) -> None:
         """Looks again and again, in a thread of its own."""
@@ -113,31 +127,40 @@ class Canaries:
             if self._stop.wait(_PERIOD_SECONDS):
                 return
 
-    def _compare(
-        self,
-        call: Call,
-        candidate: Candidate,
-        asker: _Asker,
-        reference: Reference,
-        before: _Look | None,
-    ) -> None:
+    def _is_due(self, candidate: Candidate, reference: Reference) -> bool:
+        if candidate.circuit in self._asked:
+            return False
+        before = self._looks.get(candidate.circuit)
+        return before is None or before.reference != reference or self._clock.monotonic() >= before.next_at
+
+    def _compare(self, call: Call, candidate: Candidate, asker: _Asker, reference: Reference) -> None:
         name, now = candidate.circuit, self._clock.monotonic()
-        deadline = Deadline.after(_ATTEMPT_SECONDS, self._clock)
+        before = self._looks.get(name)
+        if before is not None and before.reference != reference:
+            before = None
+        try:
+            standing, seconds = self._found(call, candidate, asker, reference, before)
+            self._looks[name] = _Look(standing, now + seconds, reference)
+        finally:
+            self._asked.discard(name)
+
+    def _found(
+        self, call: Call, candidate: Candidate, asker: _Asker, reference: Reference, before: _Look | None
+    ) -> tuple[Standing, float]:
+        """How the provider stands now, and after how many seconds it is to be looked at again."""
+        name, deadline = candidate.circuit, Deadline.after(_ATTEMPT_SECONDS, self._clock)
         try:
             answer, _ = asker.attempt(replace(call, deadline=deadline), candidate, deadline)
         except GiftyComputeError as error:
             log.warning("canaries of %s are unknown: %s", name, error.code)
-            standing = before.standing if before else Standing.UNPROVEN
-            self._looks[name] = _Look(standing, now + _AGAIN_SECONDS, reference)
-            return
+            return (before.standing if before else Standing.UNPROVEN), _AGAIN_SECONDS
         least = least_cosine(answer.result["embeddings"], reference)
         good = least >= call.logic.space(call.space).min_cosine
-        standing = Standing.PROVEN if good else Standing.DRIFTED
         if not good:
             log.error("%s is not in space %s: a canary is at cosine %.3f", name, call.space, least)
         elif before is None or before.standing is not Standing.PROVEN:
             log.info("%s has proven to be in space %s: cosine %.4f", name, call.space, least)
-        self._looks[name] = _Look(standing, now + call.logic.file.routing.canary_seconds, reference)
+        return (Standing.PROVEN if good else Standing.DRIFTED), call.logic.file.routing.canary_seconds
 
 
 def canary_call(logic: Logic, model: Model, texts: tuple[str, ...], clock: Clock) -> Call:

@@ -205,7 +205,8 @@ def test_a_space_with_a_reference_takes_no_vector_of_a_rotated_one(
     fake.fault(rotated, Fault.ROTATED)
     high = road(rotated, healthy)
 
-    high.canaries.look(logic, high.router)
+    for thread in high.canaries.look(logic, high.router):
+        thread.join(30)
     answers = [high.router.run(call_of(logic, "embedding")) for _ in range(5)]
 
     assert {answer.provider for answer in answers} == {healthy}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,13 @@ def canaries(clock: HandClock) -> Canaries:
     return Canaries(clock)
 
 
+def look(canaries: Canaries, logic: Logic, asker: Any) -> None:
+    """A look, to its end."""
+    for thread in canaries.look(logic, asker):
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_a_space_without_reference_lets_everybody_in(
     canaries: Canaries, call: Callable[..., Call], candidate: Callable[..., Candidate]
 ) -> None:
@@ -91,7 +99,7 @@ def test_who_gives_the_known_vectors_is_in(
 ) -> None:
     asker.vectors["runpod"] = KNOWN * 3.0  # longer, but of the same direction
 
-    canaries.look(known, asker)
+    look(canaries, known, asker)
 
     assert canaries.wait(candidate(), call(by=known)) is None
     assert canaries.enter(candidate(), call(by=known))
@@ -107,7 +115,7 @@ def test_a_rotated_space_stays_out_and_is_alarmed(
 ) -> None:
     asker.vectors["runpod"] = np.roll(KNOWN, 1, axis=1)
 
-    canaries.look(known, asker)
+    look(canaries, known, asker)
 
     assert canaries.wait(candidate(), call(by=known)) == 600
     assert canaries.wait(candidate("openrouter"), call(by=known)) is None
@@ -128,7 +136,7 @@ def test_one_wrong_canary_among_good_ones_is_enough(
     vectors[2] = KNOWN[0]
     asker.vectors["runpod"] = vectors
 
-    canaries.look(known, asker)
+    look(canaries, known, asker)
 
     assert canaries.wait(candidate(), call(by=known)) is not None
 
@@ -141,18 +149,18 @@ def test_looks_are_repeated_and_one_that_drifts_later_is_put_out_and_may_come_ba
     call: Callable[..., Call],
     candidate: Callable[..., Candidate],
 ) -> None:
-    canaries.look(known, asker)
-    canaries.look(known, asker)
-    assert asker.asked == ["runpod", "openrouter"]
+    look(canaries, known, asker)
+    look(canaries, known, asker)
+    assert sorted(asker.asked) == ["openrouter", "runpod"]
 
     clock.advance(600)
     asker.vectors["runpod"] = -KNOWN
-    canaries.look(known, asker)
+    look(canaries, known, asker)
     assert canaries.wait(candidate(), call(by=known)) is not None
 
     clock.advance(600)
     asker.vectors["runpod"] = KNOWN
-    canaries.look(known, asker)
+    look(canaries, known, asker)
     assert canaries.wait(candidate(), call(by=known)) is None
 
 
@@ -165,10 +173,10 @@ def test_a_look_that_fails_leaves_who_was_in_and_lets_nobody_new_in(
     candidate: Callable[..., Candidate],
 ) -> None:
     asker.vectors["openrouter"] = failed()
-    canaries.look(known, asker)
+    look(canaries, known, asker)
     clock.advance(600)
     asker.vectors["runpod"] = failed()
-    canaries.look(known, asker)
+    look(canaries, known, asker)
 
     assert canaries.wait(candidate("runpod"), call(by=known)) is None
     assert canaries.wait(candidate("openrouter"), call(by=known)) is not None
@@ -181,14 +189,63 @@ def test_a_new_reference_puts_everybody_to_the_test_again(
     call: Callable[..., Call],
     candidate: Callable[..., Candidate],
 ) -> None:
-    canaries.look(known, asker)
+    look(canaries, known, asker)
     other = Reference("bge-m3", TEXTS, 1024, np.roll(KNOWN, 5, axis=1).tobytes())
     changed = replace(known, references={"bge-m3": other})
 
     assert canaries.wait(candidate(), call(by=changed)) is not None
-    canaries.look(changed, asker)
+    look(canaries, changed, asker)
     assert canaries.wait(candidate(), call(by=changed)) is not None
     assert canaries.standings()[candidate().circuit] == "drifted"
+
+
+def test_a_provider_that_hangs_keeps_no_other_out_and_is_asked_once_at_a_time(
+    canaries: Canaries,
+    known: Logic,
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    let_go = threading.Event()
+
+    class Hanging(Asker):
+        def attempt(self, call: Call, candidate: Candidate, deadline: Deadline) -> tuple[Answer, Reply]:
+            if candidate.name == "runpod":
+                assert let_go.wait(10)
+            return super().attempt(call, candidate, deadline)
+
+    asker = Hanging([candidate("runpod"), candidate("openrouter")])
+    hung, well = canaries.look(known, asker)
+    well.join(10)
+
+    assert canaries.wait(candidate("openrouter"), call(by=known)) is None
+    assert canaries.wait(candidate("runpod"), call(by=known)) is not None
+    assert canaries.look(known, asker) == []
+    let_go.set()
+    hung.join(10)
+    assert canaries.wait(candidate("runpod"), call(by=known)) is None
+
+
+def test_an_edited_provider_is_no_longer_shown_as_it_was(
+    canaries: Canaries, known: Logic, asker: Asker, candidate: Callable[..., Candidate]
+) -> None:
+    asker.vectors["runpod"] = -KNOWN
+    look(canaries, known, asker)
+    assert canaries.standings()[candidate().circuit] == "drifted"
+    mended = parse_logic("models: {bge-m3: {providers: {runpod: BAAI/bge-m3}}}")
+
+    look(canaries, known, Asker([candidate("runpod", by=mended)]))
+
+    assert set(canaries.standings().values()) == {"proven"}
+
+
+def test_a_space_whose_reference_is_gone_has_no_standings(
+    canaries: Canaries, known: Logic, asker: Asker
+) -> None:
+    look(canaries, known, asker)
+
+    look(canaries, parse_logic(""), asker)
+
+    assert canaries.standings() == {}
 
 
 @pytest.mark.parametrize(
