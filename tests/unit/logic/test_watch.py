@@ -127,6 +127,39 @@ def test_going_back_to_the_version_in_force_mends_it(watch: LogicWatch, file: Pa
     assert watch.error is None
 
 
+def test_a_file_that_is_being_written_is_left_alone_until_it_stays(watch: LogicWatch, file: Path) -> None:
+    before = watch.current
+
+    file.write_text("")  # good in itself, and what an editor leaves for a moment
+    watch.look_if_settled()
+    file.write_text("leases: {seconds: 60}")
+    watch.look_if_settled()
+    assert watch.current is before
+    watch.look_if_settled()
+
+    assert (watch.current.file.leases.seconds, watch.rejected) == (60, 0)
+
+
+def test_a_file_that_is_gone_for_a_moment_is_no_trouble(watch: LogicWatch, file: Path) -> None:
+    file.unlink()
+    watch.look_if_settled()
+    file.write_text("leases: {seconds: 60}")
+    watch.look_if_settled()
+    watch.look_if_settled()
+
+    assert (watch.current.file.leases.seconds, watch.rejected) == (60, 0)
+
+
+def test_the_version_in_force_is_logged_at_the_start(
+    watch: LogicWatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        watch.start()
+        watch.stop()
+
+    assert f"logic {watch.current.version} is in force" in caplog.text
+
+
 def test_a_space_keeps_its_name_only_as_it_is(watch: LogicWatch, file: Path) -> None:
     space = "{dim: 512, revision: x, pooling: cls, normalized: true, quantization: none}"
     file.write_text(f"spaces: {{bge-m3: {space}}}")
