@@ -30,6 +30,9 @@ AdapterName = Literal["intelligence", "runpod", "openai_like", "anthropic", "gem
 Order = Literal["configured", "fastest", "cheapest"]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}$"
 Name = Annotated[str, Field(pattern=_NAME)]
+Address = Annotated[str, Field(pattern=r"^https?://[!-~]+$")]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderValue = Annotated[str, Field(pattern=r"^[ -~]*$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -126,7 +129,7 @@ class ProviderSection(Section):
 
     adapter: AdapterName
     kinds: tuple[KindName, ...] = Field(min_length=1)
-    base_url: str | None = None
+    base_url: Address | None = None
     key_variable: str | None = Field(default=None, description="Environment variable of its key or keys.")
     base_variable: str | None = Field(
         default=None, description="Environment variable that replaces base_url."
@@ -135,7 +138,7 @@ class ProviderSection(Section):
     limits: LimitsSection = LimitsSection()
     budget_usd_per_day: float | None = Field(default=None, gt=0)
     reports_cost: bool = Field(default=False, description="Whether its answers say what they cost.")
-    headers: dict[str, str] = Field(default={}, description="Sent with every request.")
+    headers: dict[HeaderName, HeaderValue] = Field(default={}, description="Sent with every request.")
     format: Literal["gifty", "infinity", "infinity_openai"] = Field(
         default="gifty", description="RunPod: what the handler of the endpoint speaks for embeddings."
     )

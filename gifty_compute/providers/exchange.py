@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 import orjson
 
-from gifty_compute.errors import ProviderError, TransportError
+from gifty_compute.errors import Failure, ProviderError, TransportError
 from gifty_compute.providers.base import Ask
 from gifty_compute.providers.failures import bad_answer, by_transport
 from gifty_compute.transport.base import HttpRequest, HttpResponse, Transport
 
 __all__ = ["Exchange", "as_json", "as_object", "event_object"]
+
+_URL = re.compile(r"https?://[!-~]+")
 
 
 class Exchange:
@@ -85,9 +88,22 @@ def _request(ask: Ask, path: str, body: Any, headers: Mapping[str, str], method:
         sent["x-request-id"] = ask.request_id
     if body is not None:
         sent["content-type"] = "application/json"
-    return HttpRequest(
-        method, ask.site.base_url + path, sent, orjson.dumps(body) if body is not None else None
-    )
+    url = ask.site.base_url + path
+    _refuse_unsendable(url, sent)
+    return HttpRequest(method, url, sent, orjson.dumps(body) if body is not None else None)
+
+
+def _refuse_unsendable(url: str, headers: Mapping[str, str]) -> None:
+    """Raises ProviderError for what HTTP has no room for, most likely a key that was copied wrongly.
+
+    Neither is quoted: one of them holds the key.
+    """
+    if not _URL.fullmatch(url):
+        raise ProviderError("its address is no URL", failure=Failure.CONFIG, code="bad_address")
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            message = f"the header {name}, or the key in it, has characters other than printable ASCII"
+            raise ProviderError(message, failure=Failure.CONFIG, code="bad_key")
 
 
 def _data(lines: Iterable[bytes | None]) -> Iterator[bytes]:

@@ -180,6 +180,21 @@ BAD: dict[str, tuple[str, str, str]] = {
         "no provider 'acme'",
     ),
     "a language model that is none": ("score: {llm_model: bge-m3}", "score.llm_model", "not a model for llm"),
+    "an address that is none": (
+        "providers: {groq: {base_url: api.groq.com}}",
+        "providers.groq.base_url",
+        "match pattern",
+    ),
+    "a header of two lines": (
+        'providers: {groq: {headers: {a: "b\\r\\nc: d"}}}',
+        "providers.groq.headers.a",
+        "match pattern",
+    ),
+    "a header's name with a space": (
+        "providers: {groq: {headers: {a b: c}}}",
+        "providers.groq.headers.a b",
+        "match pattern",
+    ),
     "a budget without a price": (
         "providers: {groq: {budget_usd_per_day: 5}}",
         "providers.groq.budget_usd_per_day",

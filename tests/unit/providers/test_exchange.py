@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,32 @@ def test_a_request_is_json_to_the_site_with_the_headers_of_adapter_and_logic() -
         "x-request-id": "r-1",
         "content-type": "application/json",
     }
+
+
+@pytest.mark.parametrize("value", ["Bearer ключ-canary", "Bearer a\ncanary", "Bearer a\u00a0canary"])
+def test_a_key_that_was_copied_wrongly_is_the_operators_to_mend_and_not_quoted(value: str) -> None:
+    transport = ScriptedTransport()
+
+    with pytest.raises(ProviderError, match="header authorization") as caught:
+        Exchange(transport).send(asking("groq", "llm", {}), "/x", {}, headers={"authorization": value})
+
+    assert (caught.value.failure, caught.value.code) == (Failure.CONFIG, "bad_key")
+    assert "canary" not in str(caught.value)
+    assert transport.requests == []
+
+
+@pytest.mark.parametrize(
+    "address", ["not a url", "api.groq.com", "ftp://a.example", "http://a b", "http://ж"]
+)
+def test_an_address_that_is_none_is_the_operators_to_mend(address: str) -> None:
+    """One from the environment: those of logic.yaml are looked at when it is read."""
+    ask = asking("groq", "llm", {})
+    ask = replace(ask, site=replace(ask.site, base_url=address))
+
+    with pytest.raises(ProviderError) as caught:
+        Exchange(ScriptedTransport()).send(ask, "/x", {}, headers={})
+
+    assert (caught.value.failure, caught.value.code) == (Failure.CONFIG, "bad_address")
 
 
 def test_the_deadline_of_the_attempt_is_the_transports() -> None:
