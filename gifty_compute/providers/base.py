@@ -82,6 +82,8 @@ class Delta:
     finish_reason: str | None = None
     """stop, length or content_filter."""
     usage: Usage | None = None
+    cost_usd: float | None = None
+    """Of the whole answer, as the provider itself says; None where it does not."""
 
 
 QUIET = Delta()

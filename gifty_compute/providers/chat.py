@@ -44,13 +44,14 @@ def chat_reply(ask: Ask, body: dict[str, Any], dialect: Dialect = PLAIN) -> Repl
     return Reply(finished(ask, text or "", reason), usage_of(body), cost_of(ask, body))
 
 
-def chat_piece(chunk: dict[str, Any], dialect: Dialect = PLAIN) -> Delta:
-    """What one chunk of a stream holds; often only a part of text, reason and usage."""
+def chat_piece(ask: Ask, chunk: dict[str, Any], dialect: Dialect = PLAIN) -> Delta:
+    """What one chunk of a stream holds; often only a part of text, reason, usage and cost."""
     refuse_error(chunk, dialect)
     text = dig(chunk, "choices", 0, "delta", "content")
     if not isinstance(text, str | None):
         raise bad_answer("streamed something that is no text")
-    return Delta(text or "", _reason(dig(chunk, "choices", 0, "finish_reason")), usage_of(chunk))
+    reason = _reason(dig(chunk, "choices", 0, "finish_reason"))
+    return Delta(text or "", reason, usage_of(chunk), cost_of(ask, chunk))
 
 
 def refuse_error(body: dict[str, Any], dialect: Dialect = PLAIN) -> None:

@@ -68,13 +68,13 @@ def finished(ask: Ask, text: str, reason: str) -> dict[str, Any]:
 
 
 def streamed(events: Generator[bytes, None, None], read: Callable[[bytes], Delta | None]) -> Iterator[Delta]:
-    """A stream's text as it comes, then one last Delta with the finish reason and the usage.
+    """A stream's text as it comes, then one last Delta with the finish reason, the usage and the cost.
 
     `events` are those of an Exchange; `read` says what one holds, None if it is the end of all. Reason and
     usage may be told at any time. Raises ProviderError: cut_off where no reason was told; where there was no
     text, what `finished` would raise. Closes `events` in any case.
     """
-    has_text, reason, usage = False, None, None
+    has_text, reason, usage, cost = False, None, None, None
     with closing(events):
         for data in events:
             if not data:
@@ -84,6 +84,7 @@ def streamed(events: Generator[bytes, None, None], read: Callable[[bytes], Delta
             if piece is None:
                 break
             reason, usage = piece.finish_reason or reason, piece.usage or usage
+            cost = piece.cost_usd if piece.cost_usd is not None else cost
             has_text = has_text or bool(piece.text.strip())
             if piece.text:
                 yield Delta(piece.text)
@@ -91,7 +92,7 @@ def streamed(events: Generator[bytes, None, None], read: Callable[[bytes], Delta
         raise bad_answer("the stream ended before the answer did", code="cut_off")
     if not has_text:
         raise _nothing(reason)
-    yield Delta(finish_reason=reason, usage=usage)
+    yield Delta(finish_reason=reason, usage=usage, cost_usd=cost)
 
 
 def _wants_json(ask: Ask) -> bool:

@@ -116,10 +116,12 @@ def _embedding_request(ask: Ask, text: str) -> dict[str, Any]:
 
 
 def _normalized(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Of length 1; Gemini's own are only at their full dimension. A zero vector stays what it is."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    """Of length 1; Gemini's own are only at their full dimension. A vector of zeros stays what it is."""
     normalized = vectors.copy()
-    np.divide(vectors, norms, out=normalized, where=norms > 0)
+    # What is infinite or too long becomes NaN here, which the check of the result refuses.
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.divide(vectors, norms, out=normalized, where=norms > 0)
     return normalized
 
 

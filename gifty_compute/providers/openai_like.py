@@ -51,7 +51,7 @@ class OpenaiLikeProvider:
         events = self._exchange.events(
             ask, "/chat/completions", request, headers=_headers(ask), judge=partial(_error, ask)
         )
-        return streamed(events, partial(_piece, dialect))
+        return streamed(events, partial(_piece, ask, dialect))
 
     def _embed(self, ask: Ask) -> Reply:
         """All texts, in as many calls one after the other as the server's limit asks for."""
@@ -87,8 +87,8 @@ class OpenaiLikeProvider:
         return as_object(response)
 
 
-def _piece(dialect: Dialect, data: bytes) -> Delta | None:
-    return None if data == b"[DONE]" else chat_piece(event_object(data), dialect)
+def _piece(ask: Ask, dialect: Dialect, data: bytes) -> Delta | None:
+    return None if data == b"[DONE]" else chat_piece(ask, event_object(data), dialect)
 
 
 def _dialect(ask: Ask) -> Dialect:

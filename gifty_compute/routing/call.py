@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ class Call:
     """Providers that must not be asked: a facade that asked us would be asked back."""
     last: frozenset[str] = frozenset()
     """Providers that are asked only after all others: they are being asked already."""
+    dropped: threading.Event | None = None
+    """Set when nobody wants the answer any more: no further attempt is made then."""
 
     @property
     def space(self) -> str:

@@ -83,8 +83,8 @@ class Hedge:
 
     Whoever shall be able to go on without the first call cannot run it itself: a call that may be hedged runs
     in another thread, about 0.1 ms more. One that cannot be (too little is known yet, no time would be left,
-    no thread is free) runs in its caller's. A call that lost goes on until its deadline, in its thread; its
-    answer is dropped, its time is counted.
+    no thread is free) runs in its caller's. A call that lost ends, in its thread, with the attempt that it is
+    in; its answer is dropped, its time is counted.
     """
 
     def __init__(self) -> None:
@@ -102,13 +102,18 @@ class Hedge:
         patience = record.begin(section)
         if patience is None or patience >= call.deadline.remaining:
             return ask(call)
+        dropped = threading.Event()
+        call = replace(call, dropped=dropped)
         first = self._firsts.start(ask, call)
         if first is None:
             return ask(call)
-        wait([first], timeout=patience)
-        if first.done() or not record.take():
-            return _first_success(call, first, None)
-        return _first_success(call, first, self._seconds.start(ask, _elsewhere(call)))
+        try:
+            wait([first], timeout=patience)
+            hedged = not first.done() and record.take()
+            second = self._seconds.start(ask, _elsewhere(call)) if hedged else None
+            return _first_success(call, first, second)
+        finally:
+            dropped.set()
 
     def _record(self, call: Call) -> _Record:
         with self._lock:

@@ -167,12 +167,13 @@ class Router:
     ) -> Iterator[Delta]:
         """All pieces; the guards learn at the end how it went."""
         clock = call.deadline.clock
-        began, usage = clock.monotonic(), first.usage
+        began, usage, said_usd = clock.monotonic(), first.usage, first.cost_usd
         error: ProviderError | None = None
         try:
             yield first
             for delta in rest:
                 usage = delta.usage or usage
+                said_usd = delta.cost_usd if delta.cost_usd is not None else said_usd
                 yield delta
         except ProviderError as broken:
             error = broken
@@ -182,7 +183,7 @@ class Router:
             if close is not None:
                 close()
             seconds = clock.monotonic() - began
-            reply = None if error else Reply({}, usage)
+            reply = None if error else Reply({}, usage, said_usd)
             cost = cost_usd(candidate.offer, reply) if reply else None
             outcome = Outcome(seconds, reply, error, cost)
             for observer in self._observers:

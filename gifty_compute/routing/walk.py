@@ -149,7 +149,8 @@ class Walk(Generic[T]):
         return self.attempts + ahead >= self.call.logic.file.routing.max_attempts
 
     def _over(self) -> bool:
-        return self.call.deadline.expired or self._spent()
+        dropped = self.call.dropped
+        return self.call.deadline.expired or self._spent() or (dropped is not None and dropped.is_set())
 
     def _condemned(self) -> bool:
         fatal = {name for name, error in self._errors if error.failure is Failure.FATAL}

@@ -59,7 +59,9 @@ def _openrouter(path: str, body: Body) -> Any:
             return {"id": "r", "model": body["model"], "results": results, "usage": usage}
         case "/chat/completions":
             if body.get("stream"):
-                return [b": OPENROUTER PROCESSING\n\n", *chat(body)]
+                counted = b'"total_tokens": 14'
+                events = [event.replace(counted, counted + b', "cost": 0.00042') for event in chat(body)]
+                return [b": OPENROUTER PROCESSING\n\n", *events]
             answer = chat(body, system_fingerprint=None)
             answer["usage"]["cost"] = 0.00042
             return answer

@@ -234,6 +234,20 @@ def test_every_language_model_streams(
     assert deltas[-1].usage.output_tokens == 5
 
 
+def test_what_a_stream_cost_counts_against_the_budget_of_who_says_so(
+    fake: FakeProviders, road: Callable[..., HighRoad]
+) -> None:
+    logic = logic_for("openrouter", "llm", "providers: {openrouter: {budget_usd_per_day: 0.0005}}")
+    high = road("openrouter")
+
+    for _ in range(2):
+        list(high.router.stream(call_of(logic, "llm")).deltas)
+
+    assert high.budgets.spent_usd("openrouter") == pytest.approx(2 * 0.00042)
+    with pytest.raises(Unavailable):
+        high.router.stream(call_of(logic, "llm"))
+
+
 @pytest.mark.parametrize("provider", SPEAKERS)
 @pytest.mark.parametrize(
     ("fault", "code"), [(Fault.CUT_STREAM, {"connection_lost", "cut_off"}), (Fault.HUNG_STREAM, {"timeout"})]

@@ -72,6 +72,23 @@ def test_a_slow_call_is_made_again_elsewhere_and_the_first_answer_wins(
     held.let_go(0)
 
 
+def test_the_call_that_lost_is_told_that_nobody_wants_it(
+    stage: Hedge, call: MakeCall, callers: Callers, held: Held, warm_up: Callable[..., None]
+) -> None:
+    warm_up(*[0.01] * 20)
+    slow = callers.start(stage.run, call(by=ON), held)
+    held.wait_for(2)
+    wanted = [asked.dropped is not None and not asked.dropped.is_set() for asked in held.asked]
+
+    held.let_go(1)
+    slow.result(10)
+
+    assert wanted == [True, True]
+    assert held.asked[0].dropped is not None
+    assert held.asked[0].dropped.is_set()
+    held.let_go(0)
+
+
 def test_the_first_one_may_still_win(
     stage: Hedge, call: MakeCall, callers: Callers, held: Held, warm_up: Callable[..., None]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -202,6 +203,25 @@ def test_what_a_provider_can_never_take_is_said_only_if_nobody_can(walk: Any, cl
     assert walk(Script(clock, runpod=[never])).candidate.name == "intelligence_api"
     with pytest.raises(InvalidRequest, match="too long here"):
         walk(Script(clock, runpod=[never]), route=("runpod",))
+
+
+def test_when_nobody_wants_the_answer_any_more_no_other_provider_is_asked(
+    call: Callable[..., Call], candidate: Callable[..., Candidate], clock: HandClock
+) -> None:
+    dropped = threading.Event()
+
+    class Dropped(Script):
+        def __call__(self, candidate: Candidate, deadline: Deadline) -> tuple[str, Reply | None]:
+            dropped.set()
+            return super().__call__(candidate, deadline)
+
+    script = Dropped(clock, runpod=[failed()])
+    candidates = [candidate(name) for name in ROUTE]
+
+    with pytest.raises(NoRoute):
+        Walk(call(dropped=dropped), candidates, (), (), script, Random(1)).run()
+
+    assert script.asked == ["runpod"]
 
 
 def test_attempts_are_bounded(walk: Any, clock: HandClock) -> None:
