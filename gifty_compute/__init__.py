@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gifty_compute.client.asynchronous import AsyncClient
+    from gifty_compute.client.callbacks import verify_callback
     from gifty_compute.client.sync import Client
     from gifty_compute.clock import Deadline
     from gifty_compute.core import Core, build
@@ -26,6 +27,7 @@ __all__ = [
     "PollClient",
     "Settings",
     "build",
+    "verify_callback",
 ]
 
 _HOMES = {
@@ -37,6 +39,7 @@ _HOMES = {
     "PollClient": "gifty_compute.poll.client",
     "Settings": "gifty_compute.settings",
     "build": "gifty_compute.core",
+    "verify_callback": "gifty_compute.client.callbacks",
 }
 
 

@@ -1,4 +1,7 @@
-"""What the client gives back: frozen values that name who made them."""
+"""What the client gives back: frozen values that name who made them.
+
+`model` is None only in the result of a task whose row says nothing of it, such as one that came by SQL.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ class Embeddings:
     """`vectors`: float32 [texts, dim], a numpy array where numpy is installed, else lists of floats."""
 
     vectors: Any = field(repr=False)
-    model: str
+    model: str | None
     space: str | None
     tokens: Tokens | None = None
     origin: Origin = Origin()
@@ -79,8 +82,8 @@ class Ranking:
 
     scores: list[float]
     results: list[Ranked]
-    model: str
-    kind: str
+    model: str | None
+    kind: str | None
     tokens: Tokens | None = None
     origin: Origin = Origin()
 
@@ -110,7 +113,7 @@ class Score:
     gift_score: float
     reasoning: str
     tags: list[str]
-    model: str
+    model: str | None
     version: str | None = None
     gift_vector: dict[str, Any] | None = None
     id: str | int | None = None
@@ -124,7 +127,7 @@ class Chat:
 
     content: str
     finish_reason: str
-    model: str
+    model: str | None
     id: str | None = None
     tokens: Tokens | None = None
     origin: Origin = Origin()

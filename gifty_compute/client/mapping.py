@@ -98,7 +98,7 @@ class Job:
             raise ValueError("tokens_a_task and tasks_ahead are at least 1")
         self.tasks_ahead, self.packer = tasks_ahead, Packer(tokens_a_task)
         self._model, self._input_type, self._run_id = model, input_type, run_id
-        self._space: tuple[str, str | None] | None = None
+        self._space: tuple[str | None, str | None] | None = None
         self._bar = _bar(len(texts) if isinstance(texts, Sized) else None) if progress else None
 
     def call(self, pack: Pack) -> ApiCall[Task]:

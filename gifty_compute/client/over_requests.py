@@ -104,7 +104,8 @@ class Stream:
     def __iter__(self) -> Iterator[bytes]:
         """The body as it arrives. Raises Unreachable.
 
-        A timeout of requests is one of each read, so the time is looked at here.
+        A timeout of requests is one of each read, so the time is looked at here, after each: what drips ends
+        one read late at the most.
         """
         while True:
             try:

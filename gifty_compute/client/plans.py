@@ -58,6 +58,8 @@ class Plans:
     """The plans of one client; `timeout` is for calls that have none of their own."""
 
     def __init__(self, timeout: float, clock: Clock, rng: Random) -> None:
+        if not 0 < timeout < math.inf:
+            raise ValueError(f"timeout: {timeout!r} is not a number of seconds above 0")
         self._timeout, self._clock, self._rng = timeout, clock, rng
 
     def trying(self, call: ApiCall[T]) -> Plan[T]:

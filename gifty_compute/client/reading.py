@@ -18,6 +18,7 @@ from gifty_compute.client.answers import (
     Tokens,
     vectors_of,
 )
+from gifty_compute.client.errors import ServiceFault
 from gifty_compute.wire.task import Task, TaskList
 
 __all__ = [
@@ -82,26 +83,37 @@ def page(body: Any, _: Headers) -> TaskList:
 
 
 def result_of(task: Task) -> Any:
-    """The result of a completed task as the client's own value; as it is for types that it does not know."""
-    result = task.result or {}
-    match task.task_type:
+    """The result of a completed task as the client's own value; as it is for types that it does not know.
+
+    Raises ServiceFault for one that is not the contract's.
+    """
+    try:
+        return _result(task.task_type, task.result or {}, task.model)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        message = f"task {task.id}: its result is not as the contract has it"
+        raise ServiceFault(message, status=200) from error
+
+
+def _result(task_type: str, result: dict[str, Any], asked: str | None) -> Any:
+    model = result.get("model") or asked
+    match task_type:
         case "embedding":
-            return Embeddings(vectors_of(result["embeddings"]), result["model"], result.get("space"))
+            return Embeddings(vectors_of(result["embeddings"]), model, result.get("space"))
         case "rerank":
             scores = result["scores"]
             order = sorted(range(len(scores)), key=lambda index: -scores[index])
             results = [Ranked(index, scores[index]) for index in order]
-            return Ranking(scores, results, result["model"], result["kind"])
+            return Ranking(scores, results, model, result.get("kind"))
         case "classify":
-            return Classification([_mapped(row) for row in result["mappings"]], result.get("model"))
+            return Classification([_mapped(row) for row in result["mappings"]], model)
         case "score":
-            return [_score(row, result, Origin()) for row in result["scores"]]
+            return [_score(row, {**result, "model": model}, Origin()) for row in result["scores"]]
         case "llm":
             used = result.get("usage")
             tokens = Tokens(used["input_tokens"], used["output_tokens"]) if used else None
             origin = Origin(result.get("provider"))
             reason = result.get("finish_reason", "stop")
-            return Chat(result["content"], reason, result["model"], tokens=tokens, origin=origin)
+            return Chat(result["content"], reason, model, tokens=tokens, origin=origin)
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from random import Random
 from typing import Any
 
 import pytest
@@ -23,8 +24,23 @@ from gifty_compute.client.errors import (
     error_of,
 )
 from gifty_compute.client.low import Low
+from gifty_compute.client.plans import Plans
+from gifty_compute.client.reading import result_of
 from gifty_compute.errors import GiftyComputeError, InvalidConfig
+from gifty_compute.wire.task import Task
+from tests.unit.conftest import HandClock
 
+TASK: dict[str, Any] = {
+    "id": "3f2a0000-0000-4000-8000-000000000000",
+    "priority": "low",
+    "status": "completed",
+    "payload": {},
+    "created_at": "2026-01-01T00:00:00Z",
+    "updated_at": "2026-01-01T00:00:00Z",
+    "attempt": 1,
+    "failures": 0,
+    "max_attempts": 5,
+}
 NOTHING: dict[str, Any] = {"model": None, "timeout": None}
 
 
@@ -51,6 +67,8 @@ def test_one_text_where_a_list_is_wanted_is_refused(make: Any, name: str) -> Non
 def test_a_timeout_is_a_number_of_seconds(timeout: float) -> None:
     with pytest.raises(ValueError, match=r"^timeout: "):
         calls.score({"title": "чай"}, axes=False, timeout=timeout)
+    with pytest.raises(ValueError, match=r"^timeout: "):
+        Plans(timeout, HandClock(), Random(1))
 
 
 def test_the_service_is_told_of_a_calls_own_timeout_only() -> None:
@@ -162,6 +180,33 @@ def test_a_redirect_is_not_followed_and_says_where_to() -> None:
 def test_an_answer_that_is_not_the_contracts_names_the_call(raw: bytes) -> None:
     with pytest.raises(ServiceFault, match="GET /v1/tasks/7"):
         read_answer(calls.task("7"), 200, {}, raw)
+
+
+@pytest.mark.parametrize(
+    ("task_type", "result"),
+    [
+        ("embedding", {}),
+        ("embedding", {"embeddings": 7}),
+        ("rerank", {"scores": None}),
+        ("score", {"scores": [7]}),
+    ],
+)
+def test_a_result_that_is_not_the_contracts_is_an_error_of_ours(task_type: str, result: Any) -> None:
+    with pytest.raises(ServiceFault, match=f"task {TASK['id']}: its result"):
+        result_of(Task.model_validate({**TASK, "task_type": task_type, "result": result}))
+
+
+def test_a_result_that_came_by_sql_may_name_no_model() -> None:
+    task = {**TASK, "task_type": "embedding", "result": {"embeddings": [[1.0, 0.0]]}}
+
+    assert result_of(Task.model_validate(task)).model is None
+    assert result_of(Task.model_validate({**task, "model": "bge-m3"})).model == "bge-m3"
+
+
+def test_a_result_of_a_type_that_is_unknown_here_is_given_as_it_is() -> None:
+    task = {**TASK, "task_type": "captions", "result": {"captions": ["удочка"]}}
+
+    assert result_of(Task.model_validate(task)) == {"captions": ["удочка"]}
 
 
 @pytest.mark.parametrize(
