@@ -52,8 +52,8 @@ class Door:
         """Nobody has seen the request."""
         return Unreachable(f"{self.base_url} cannot be reached: {innermost(error)}", sent=False)
 
-    def late(self, call: ApiCall[Any]) -> Unreachable:
-        return Unreachable(f"{self.base_url} did not answer {call} in time")
+    def late(self, call: ApiCall[Any], seconds: float) -> Unreachable:
+        return Unreachable(f"{self.base_url} did not answer {call} within {seconds:.3g} s")
 
     def lost(self, call: ApiCall[Any], error: Exception | None = None) -> Unreachable:
         """The connection broke after the request had begun."""

@@ -21,7 +21,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from gifty_compute.client import calls
 from gifty_compute.client.answers import Embeddings
@@ -79,7 +79,7 @@ class Packer:
 
 
 class Job:
-    """One run of `map`: what each task is to be, and what its vectors must be."""
+    """One run of `map`: what each task is to be, and what its vectors must be. `with` shows its progress."""
 
     def __init__(
         self,
@@ -99,7 +99,17 @@ class Job:
         self.tasks_ahead, self.packer = tasks_ahead, Packer(tokens_a_task)
         self._model, self._input_type, self._run_id = model, input_type, run_id
         self._space: tuple[str | None, str | None] | None = None
-        self._bar = _bar(len(texts) if isinstance(texts, Sized) else None) if progress else None
+        self._total = len(texts) if isinstance(texts, Sized) else None
+        self._progress = progress
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        self._bar = _bar(self._total) if self._progress else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
     def call(self, pack: Pack) -> ApiCall[Task]:
         payload = {"texts": pack.texts, "model": self._model, "input_type": self._input_type}
@@ -130,10 +140,6 @@ class Job:
             error.add_note(f"at the texts {pack.first} to {pack.first + len(pack.texts) - 1} of this map")
             raise
 
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
     def _key(self, run_id: str, texts: list[str]) -> str:
         """The same for the same texts in the same run, whatever else has changed."""
         digest = hashlib.blake2b(digest_size=16)
@@ -148,7 +154,7 @@ def map_texts(
 ) -> Generator[Any, None, None]:
     """See Client.map."""
     under_way: deque[tuple[Pack, TaskHandle]] = deque()
-    try:
+    with job:
         for pack in _packs(job.packer, texts):
             with job.at(pack):
                 handle = submit(job.call(pack))
@@ -157,8 +163,6 @@ def map_texts(
                 yield from _end(job, *under_way.popleft())
         while under_way:
             yield from _end(job, *under_way.popleft())
-    finally:
-        job.close()
 
 
 async def map_texts_async(
@@ -168,7 +172,7 @@ async def map_texts_async(
 ) -> AsyncGenerator[Any, None]:
     """See AsyncClient.map."""
     under_way: deque[tuple[Pack, AsyncTaskHandle]] = deque()
-    try:
+    with job:
         async with aclosing(_packs_async(job.packer, texts)) as packs:
             async for pack in packs:
                 with job.at(pack):
@@ -180,8 +184,6 @@ async def map_texts_async(
         while under_way:
             for vector in await _end_async(job, *under_way.popleft()):
                 yield vector
-    finally:
-        job.close()
 
 
 def _end(job: Job, pack: Pack, handle: TaskHandle) -> Any:

@@ -16,7 +16,6 @@ except ModuleNotFoundError as error:
         "AsyncClient needs httpx: pip install 'gifty-compute[async]'", name="httpx"
     ) from error
 
-from gifty_compute.client.calls import ApiCall
 from gifty_compute.client.door import CONNECT_SECONDS, CONNECTIONS, Door, read_answer
 from gifty_compute.client.plans import Send
 from gifty_compute.clock import Clock, Deadline
@@ -49,7 +48,7 @@ class OverHttpx:
     async def begin(self, step: Send[Any]) -> AsyncStream:
         """A good answer as soon as its headers are there. Raises ApiError, Unreachable."""
         deadline = Deadline.after(step.seconds, self._clock)
-        stream = AsyncStream(self._door, step.call, await self._open(step, deadline, stream=True), deadline)
+        stream = AsyncStream(self._door, step, await self._open(step, deadline, stream=True), deadline)
         if stream.response.status_code != 200:
             async with stream:
                 raw = b"".join([data async for data in stream])
@@ -67,22 +66,22 @@ class OverHttpx:
             params=step.call.query or None,
             headers=self._door.headers(step.call),
         )
-        async with _in_time(self._door, step.call, deadline):
+        async with _in_time(self._door, step, deadline):
             return await self._http.send(request, stream=stream)
 
 
 class AsyncStream:
     """An answer whose headers are there. Leaving the `async with` block ends it on the wire, too."""
 
-    def __init__(self, door: Door, call: ApiCall[Any], response: httpx.Response, deadline: Deadline) -> None:
-        self._door, self._call, self._deadline = door, call, deadline
+    def __init__(self, door: Door, step: Send[Any], response: httpx.Response, deadline: Deadline) -> None:
+        self._door, self._step, self._deadline = door, step, deadline
         self.response = response
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives. Raises Unreachable."""
         arriving = self.response.aiter_bytes()
         while True:
-            async with _in_time(self._door, self._call, self._deadline):
+            async with _in_time(self._door, self._step, self._deadline):
                 data = await anext(arriving, None)
             if data is None:
                 return
@@ -96,14 +95,14 @@ class AsyncStream:
 
 
 @asynccontextmanager
-async def _in_time(door: Door, call: ApiCall[Any], deadline: Deadline) -> AsyncGenerator[None, None]:
+async def _in_time(door: Door, step: Send[Any], deadline: Deadline) -> AsyncGenerator[None, None]:
     """Ends what is awaited in here at the deadline, and translates httpx's errors."""
     try:
         async with asyncio.timeout(deadline.remaining):
             yield
     except TimeoutError as error:
-        raise door.late(call) from error
+        raise door.late(step.call, step.seconds) from error
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         raise door.shut(error) from error
     except httpx.HTTPError as error:
-        raise door.lost(call, error) from error
+        raise door.lost(step.call, error) from error

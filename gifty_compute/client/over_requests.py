@@ -12,7 +12,6 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from gifty_compute.client.calls import ApiCall
 from gifty_compute.client.door import CONNECT_SECONDS, CONNECTIONS, Door, read_answer
 from gifty_compute.client.errors import Unreachable
 from gifty_compute.client.plans import Send
@@ -64,10 +63,10 @@ class OverRequests:
                 stream=True,
             )
         except requests.RequestException as error:
-            raise self._unanswered(call, error) from error
-        return Stream(self._door, call, response, deadline)
+            raise self._unanswered(step, error) from error
+        return Stream(self._door, step, response, deadline)
 
-    def _unanswered(self, call: ApiCall[Any], error: requests.RequestException) -> Unreachable:
+    def _unanswered(self, step: Send[Any], error: requests.RequestException) -> Unreachable:
         reason = getattr(error.args[0], "reason", None) if error.args else None
         refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
         if refused or isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError):
@@ -75,8 +74,8 @@ class OverRequests:
         if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" in str(error):
             return self._door.shut(error)
         if isinstance(error, requests.Timeout):
-            return self._door.late(call)
-        return self._door.lost(call, error)
+            return self._door.late(step.call, step.seconds)
+        return self._door.lost(step.call, error)
 
     def _new_session(self) -> requests.Session:
         """Threads may share it, since nothing in it changes but the pools of urllib3, which allow it."""
@@ -92,10 +91,8 @@ class OverRequests:
 class Stream:
     """An answer whose headers are there. Leaving the `with` block ends it on the wire, too."""
 
-    def __init__(
-        self, door: Door, call: ApiCall[Any], response: requests.Response, deadline: Deadline
-    ) -> None:
-        self._door, self._call, self._deadline = door, call, deadline
+    def __init__(self, door: Door, step: Send[Any], response: requests.Response, deadline: Deadline) -> None:
+        self._door, self._step, self._deadline = door, step, deadline
         self.response = response
 
     def read(self) -> bytes:
@@ -111,16 +108,14 @@ class Stream:
             try:
                 piece = self.response.raw.read1(_CHUNK, decode_content=True)
             except urllib3.exceptions.TimeoutError as error:
-                raise self._door.late(self._call) from error
+                raise self._door.late(self._step.call, self._step.seconds) from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise self._door.lost(self._call, error) from error
+                raise self._door.lost(self._step.call, error) from error
             if not piece:
-                break
+                return
             yield piece
             if self._deadline.expired:
-                raise self._door.late(self._call)
-        if getattr(self.response.raw, "length_remaining", None):
-            raise self._door.lost(self._call)
+                raise self._door.late(self._step.call, self._step.seconds)
 
     def __enter__(self) -> Stream:
         return self

@@ -89,16 +89,18 @@ class Plans:
             except (ApiError, Unreachable) as error:
                 if not _may_pass(error):
                     raise
-                if isinstance(error, Busy) and error.status == 429:
+                is_full = isinstance(error, Busy) and error.status == 429
+                if is_full:
                     # It is there, and others are first: that may take as long as it takes.
                     outage, failures = end, 0
                 elif not failures:
                     outage = Deadline.after(min(_OUTAGE_SECONDS, end.remaining), self._clock)
-                    log.warning("%s; trying on for %.0f s", error, outage.remaining)
                 failures += 1
                 pause = self._pause(error, failures)
                 if pause >= outage.remaining:
                     raise
+                if failures == 1 and not is_full:
+                    log.warning("%s; trying on for %.0f s", error, outage.remaining)
             yield Pause(pause)
 
     def resuming(self, submit: ApiCall[Task]) -> Plan[Task]:

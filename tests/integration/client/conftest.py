@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from flask import Flask
 from werkzeug.serving import make_server
 
 from api import create_app
@@ -32,16 +33,28 @@ def core(core_with: Callable[..., Core]) -> Core:
     return core_with(LOGIC)
 
 
-@pytest.fixture
-def service(core: Core) -> Iterator[str]:
-    """The address of a facade."""
-    server = make_server("127.0.0.1", 0, create_app(core), threaded=True)
+@contextlib.contextmanager
+def served(app: Flask, port: int = 0) -> Iterator[int]:
+    """The port of a facade."""
+    server = make_server("127.0.0.1", port, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield server.server_port
     server.shutdown()
     server.server_close()
     thread.join(10)
+
+
+@pytest.fixture
+def app(core: Core) -> Flask:
+    return create_app(core)
+
+
+@pytest.fixture
+def service(app: Flask) -> Iterator[str]:
+    """The address of a facade."""
+    with served(app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pytest
+from flask import Flask
 
 from gifty_compute.client.asynchronous import AsyncClient
 from gifty_compute.client.errors import (
@@ -28,6 +31,7 @@ from gifty_compute.wire.task import Holder, Want
 from tests.fakes.fault import Fault
 from tests.fakes.server import FakeProviders
 from tests.fakes.vectors import vector
+from tests.integration.client.conftest import served
 
 CATEGORIES = [{"id": 7, "name": "Рыбалка"}]
 HELLO = [{"role": "user", "content": "Что подарить?"}]
@@ -252,6 +256,35 @@ def test_map_takes_no_more_texts_than_it_needs(client: Client, worker: Worker) -
 
     # Three tasks of two texts, and the one that did not go into them.
     assert len(taken) == 7
+
+
+def test_map_sits_out_a_restart_of_the_service(
+    app: Flask, connect: Callable[..., Client], worker: Worker
+) -> None:
+    texts = [f"товар {number}" for number in range(20)]
+    with ExitStack() as services:
+
+        class Restart(logging.Handler):
+            """The service is back as soon as the client has said that it is away."""
+
+            def emit(self, record: logging.LogRecord) -> None:
+                said.append(record.getMessage())
+                if len(said) == 1:
+                    services.enter_context(served(app, port))
+
+        said: list[str] = []
+        handler = Restart()
+        plans_log = logging.getLogger("gifty_compute.client.plans")
+        plans_log.addHandler(handler)
+        services.callback(plans_log.removeHandler, handler)
+
+        with served(app) as port:
+            vectors = connect(f"http://127.0.0.1:{port}").map(texts, tokens_a_task=5, tasks_ahead=2)
+            found = [next(vectors)]
+        found += vectors
+
+    assert np.allclose(found, [vector("bge-m3", text) for text in texts], atol=1e-6)
+    assert f"http://127.0.0.1:{port} cannot be reached" in said[0]
 
 
 def test_map_of_nothing_is_nothing(client: Client) -> None:

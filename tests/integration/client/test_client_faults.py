@@ -41,7 +41,7 @@ def test_a_call_is_over_in_time_whatever_the_other_side_does(
 ) -> None:
     client = broken(fault)
 
-    with pytest.raises(Unreachable, match=r"did not answer POST /v1/embeddings in time") as late:
+    with pytest.raises(Unreachable, match=r"did not answer POST /v1/embeddings within 0\.\d+ s") as late:
         client.embeddings(["a"], timeout=0.5)
 
     assert late.value.sent
@@ -51,7 +51,7 @@ def test_a_call_is_over_in_time_whatever_the_other_side_does(
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.DRIP])
 def test_a_stream_is_over_in_time(broken: Callable[..., Client], fault: Fault) -> None:
-    with pytest.raises(Unreachable, match="in time"):
+    with pytest.raises(Unreachable, match=r"within 0\.\d+ s"):
         list(broken(fault).stream_chat(HELLO, timeout=0.5))
 
 
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def counting() -> Iterator[Counting]:
     with Counting() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield server
         server.shutdown()

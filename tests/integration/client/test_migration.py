@@ -8,6 +8,9 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,19 +123,34 @@ def test_a_handle_is_awaited(core: Core) -> None:
     asyncio.run(go())
 
 
-def test_who_waits_for_tasks_is_in_nobodys_way() -> None:
-    async def go() -> None:
-        vectors = await asyncio.wait_for(get_intelligence_client().get_embeddings(["чайник"]), 30)
-        assert len(vectors) == 1  # type: ignore[arg-type]
-
+@contextmanager
+def filled(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """As if every thread of the pool were waiting for an answer, and callers for a thread."""
     end = threading.Event()
-    waiting = [compat._process.waits.submit(end.wait, 60) for _ in range(200)]
+    waiting = [pool.submit(end.wait, 60) for _ in range(200)]
     try:
-        asyncio.run(go())
+        yield
     finally:
-        end.set()
         for wait in waiting:
             wait.cancel()
+        end.set()
+
+
+def test_who_waits_for_tasks_is_in_nobodys_way() -> None:
+    async def go() -> None:
+        client = get_intelligence_client()
+        assert len(await client.get_embeddings(["чайник"])) == 1  # type: ignore[arg-type]
+        assert isinstance(await client.get_embeddings(["чайник"], priority="low"), AsyncTaskHandle)
+
+    with filled(compat._process.waits):
+        asyncio.run(asyncio.wait_for(go(), 30))
+
+
+def test_who_waits_for_tasks_does_not_wait_for_others() -> None:
+    handle: Any = asyncio.run(get_intelligence_client().get_embeddings(["чайник"], priority="low"))
+
+    with filled(compat._process.calls):
+        assert not asyncio.run(asyncio.wait_for(handle.wait(0.2), 30))
 
 
 def test_a_child_after_a_fork_makes_its_calls_too(service: str) -> None:
