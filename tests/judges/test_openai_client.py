@@ -1,6 +1,8 @@
-"""OpenAI's own Python client, pointed at our /v1, must find what it knows."""
+"""OpenAI's own Python client, pointed at our /v1 as it is deployed, must find what it knows."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import openai
@@ -12,19 +14,34 @@ from tests.e2e.service import LOGIC, service
 from tests.fakes.fault import Fault
 from tests.fakes.server import FakeProviders
 
+CHATS = LOGIC.replace("llm: {", "llm: {default_provider: anthropic, fallbacks: [groq], ")
 
-def test_the_official_client_gets_embeddings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with service(tmp_path_factory.mktemp("up"), "--poll-workers", "0", "--celery-workers", "0") as up:
-        client = OpenAI(base_url=up.run["api_url"] + "/v1", api_key=up.run["api_token"], max_retries=0)
 
-        texts = ["Спиннинг для ловли щуки", "Удочка и снасти для рыбалки", "Рецепт борща со сметаной"]
-        answer = client.embeddings.create(model="default", input=texts)
-        floats = client.embeddings.create(model="default", input=texts[0], encoding_format="float")
-        with pytest.raises(openai.UnprocessableEntityError) as refused:
-            client.embeddings.create(model="nonesuch", input="удочка")
-        with pytest.raises(openai.AuthenticationError):
-            client.with_options(api_key="wrong").embeddings.create(model="default", input="удочка")
-        client.close()
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeProviders]:
+    with FakeProviders() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(fake: FakeProviders, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
+    no_workers = ["--poll-workers", "0", "--celery-workers", "0"]
+    folder, env = tmp_path_factory.mktemp("up"), fake.environ("anthropic", "groq")
+    with (
+        service(folder, *no_workers, logic=CHATS, env=env) as up,
+        OpenAI(base_url=up.run["api_url"] + "/v1", api_key=up.run["api_token"], max_retries=0) as made,
+    ):
+        yield made
+
+
+def test_the_official_client_gets_embeddings(client: OpenAI) -> None:
+    texts = ["Спиннинг для ловли щуки", "Удочка и снасти для рыбалки", "Рецепт борща со сметаной"]
+    answer = client.embeddings.create(model="default", input=texts)
+    floats = client.embeddings.create(model="default", input=texts[0], encoding_format="float")
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        client.embeddings.create(model="nonesuch", input="удочка")
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="wrong").embeddings.create(model="default", input="удочка")
 
     vectors = np.array([item.embedding for item in answer.data])
     assert vectors.shape == (3, 384)
@@ -36,35 +53,22 @@ def test_the_official_client_gets_embeddings(tmp_path_factory: pytest.TempPathFa
     assert refused.value.param == "model"
 
 
-def test_the_official_client_streams_a_chat(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Through the facade as it is deployed, and away from it before the end."""
-    logic = LOGIC.replace("llm: {", "llm: {default_provider: anthropic, fallbacks: [groq], ")
+def test_the_official_client_streams_a_chat(client: OpenAI, fake: FakeProviders) -> None:
+    """And away from it before the end."""
     messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Что подарить?"}]
-    with (
-        FakeProviders() as fake,
-        service(
-            tmp_path_factory.mktemp("up"),
-            "--poll-workers",
-            "0",
-            "--celery-workers",
-            "0",
-            logic=logic,
-            env=fake.environ("anthropic", "groq"),
-        ) as up,
-        OpenAI(base_url=up.run["api_url"] + "/v1", api_key=up.run["api_token"], max_retries=0) as client,
-    ):
-        whole = client.chat.completions.create(model="fast", messages=messages)
-        chunks = list(
-            client.chat.completions.create(
-                model="fast", messages=messages, stream=True, stream_options={"include_usage": True}
-            )
+
+    whole = client.chat.completions.create(model="fast", messages=messages)
+    chunks = list(
+        client.chat.completions.create(
+            model="fast", messages=messages, stream=True, stream_options={"include_usage": True}
         )
-        fake.fault("anthropic", Fault.HUNG_STREAM)
-        left = client.chat.completions.create(model="fast", messages=messages, stream=True)
-        began = next(iter(left))
-        left.close()
-        # Long before the deadline of 60 s: the facade has noticed, and has hung up on the provider.
-        assert fake.left.wait(20)
+    )
+    fake.fault("anthropic", Fault.HUNG_STREAM)
+    left = client.chat.completions.create(model="fast", messages=messages, stream=True)
+    began = next(iter(left))
+    left.close()
+    # Long before the deadline of 60 s: the facade has noticed, and has hung up on the provider.
+    assert fake.left.wait(20)
 
     assert whole.choices[0].message.content == "Подарите удочку."
     deltas = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
