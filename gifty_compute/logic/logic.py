@@ -182,13 +182,24 @@ class Logic:
     def expected(self, kind: str, model_name: str, *, done_by: str | None = None) -> Expected:
         """What a result of this kind by this model must agree with; `done_by` is who really did it."""
         model = self.model(kind, model_name)
-        return Expected(
-            model=done_by or model.name,
-            space=model.space if kind == "embedding" else None,
-            dim=self._spaces[model.space].dim if model.space and kind == "embedding" else None,
-            aliases=frozenset(model.section.aliases),
-            min_confidence=self.file.classify.min_confidence if kind == "classify" else 0.0,
-        )
+        key = kind, model.name, done_by
+        found = self._expected.get(key)
+        if found is None:
+            found = Expected(
+                model=done_by or model.name,
+                space=model.space if kind == "embedding" else None,
+                dim=self._spaces[model.space].dim if model.space and kind == "embedding" else None,
+                aliases=frozenset(model.section.aliases),
+                min_confidence=self.file.classify.min_confidence if kind == "classify" else 0.0,
+            )
+            if model.name in self._sections:
+                self._expected[key] = found
+        return found
+
+    @cached_property
+    def _expected(self) -> dict[tuple[str, str, str | None], Expected]:
+        """What was made before, of models that the file has."""
+        return {}
 
     def space_name(self, kind: str, model_name: str) -> str | None:
         """The name of the space of this model's vectors; None where the work makes none."""

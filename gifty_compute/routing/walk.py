@@ -128,10 +128,10 @@ class Walk(Generic[T]):
         return pause if pause < deadline.remaining else None
 
     def _enter(self, candidate: Candidate) -> bool:
-        call, guards = self.call, self.guards
-        return not any(guard.wait(candidate, call) for guard in guards) and all(
-            guard.enter(candidate, call) for guard in guards
-        )
+        for guard in self.guards:
+            if guard.wait(candidate, self.call):
+                return False
+        return all(guard.enter(candidate, self.call) for guard in self.guards)
 
     def _wait(self, candidate: Candidate) -> float:
         return max((guard.wait(candidate, self.call) or 0.0 for guard in self.guards), default=0.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
@@ -72,8 +73,9 @@ class CurlTransport:
             failed = exchange.error(handle, int(error.args[0]))
             handle.close()
             raise failed from error
+        body = exchange.finish(handle)
         self._give(request.url, handle)
-        return HttpResponse(status, exchange.headers(), b"".join(exchange.pieces))
+        return HttpResponse(status, exchange.headers(), body)
 
     def stream(self, request: HttpRequest, deadline: Deadline) -> CurlStream:
         handle = self._take(request.url)
@@ -123,7 +125,7 @@ class CurlStream:
     """An answer that is still arriving, driven by the thread that reads it."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
 
     def __init__(self, handle: Any, exchange: _Exchange) -> None:
         self._handle, self._exchange = handle, exchange
@@ -220,7 +222,11 @@ class _Exchange:
     @property
     def has_headers(self) -> bool:
         """Whether the head of the final answer is complete; one of an interim answer is not it."""
-        return bool(self._lines) and self._lines[-1] == b"\r\n" and self._lines[0].split()[1:2] != [b"100"]
+        lines = self._lines
+        if not lines or lines[-1] != b"\r\n":
+            return False
+        first = next(line for line in reversed(lines) if line.startswith(b"HTTP/"))
+        return first.split()[1:2] != [b"100"]
 
     def prepare(self, handle: Any) -> None:
         """Sets what changes from request to request. Raises TransportError where no time is left."""
@@ -240,17 +246,20 @@ class _Exchange:
             handle.setopt(pycurl.POSTFIELDS, request.body)
         handle.setopt(pycurl.CUSTOMREQUEST, request.method)
         handle.setopt(pycurl.WRITEFUNCTION, self._write)
-        handle.setopt(pycurl.HEADERFUNCTION, self._head)
+        # Not a method of ours: called once a line, it would be the larger part of what an answer costs.
+        handle.setopt(pycurl.HEADERFUNCTION, self._lines.append)
         if self._admits is not None:
             handle.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
 
-    def headers(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for line in self._lines:
-            name, colon, value = line.decode("latin-1").partition(":")
-            if colon:
-                found[name.strip().lower()] = value.strip()
-        return found
+    def finish(self, handle: Any) -> bytes:
+        """The body. The handle will lie idle, and must not keep alive what went through it."""
+        handle.unsetopt(pycurl.WRITEFUNCTION)
+        handle.unsetopt(pycurl.OPENSOCKETFUNCTION)
+        handle.setopt(pycurl.POSTFIELDS, b"")
+        return b"".join(self.pieces)
+
+    def headers(self) -> Mapping[str, str]:
+        return _Headers(self._lines)
 
     def error(self, handle: Any, number: int) -> TransportError:
         """What libcurl's error means. Its own words name addresses and stay here."""
@@ -270,12 +279,6 @@ class _Exchange:
             return TransportError(f"{host} cannot be reached", code="connect_failed", sent=False)
         return TransportError(f"the connection to {host} was lost", code="connection_lost", sent=sent)
 
-    def _head(self, line: bytes) -> None:
-        if line.startswith(b"HTTP/"):
-            # An interim answer (100, 103) came before this one.
-            self._lines.clear()
-        self._lines.append(line)
-
     def _open(self, _purpose: int, address: Any) -> Any:
         """libcurl's socket for an address that it is about to dial; none for one that is not admitted."""
         host = address.addr[0]
@@ -290,6 +293,34 @@ class _Exchange:
             return 0
         self.pieces.append(chunk)
         return None
+
+
+class _Headers(Mapping[str, str]):
+    """Header lines that are read when somebody asks, which is seldom: most answers are 200 and need none."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self._lines = lines
+
+    @cached_property
+    def _found(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for line in self._lines:
+            if line.startswith(b"HTTP/"):
+                # An interim answer (100, 103) came before this one.
+                found.clear()
+            name, colon, value = line.decode("latin-1").partition(":")
+            if colon:
+                found[name.strip().lower()] = value.strip()
+        return found
+
+    def __getitem__(self, name: str) -> str:
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 def _origin(url: str) -> str:

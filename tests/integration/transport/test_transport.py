@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import trustme
 from gifty_compute.clock import Deadline, ExtendableDeadline, SystemClock
 from gifty_compute.errors import TransportError
 from gifty_compute.transport.base import HttpRequest, Transport
+from tests.e2e.service import eventually
 from tests.integration.transport.conftest import Connection, RawServer, Script
 
 CLOCK = SystemClock()
@@ -70,6 +72,26 @@ def test_a_get_after_a_post_on_the_same_connection_is_a_get(transport: Transport
     assert [sent.split(b" ", 1)[0] for sent in server.requests] == [b"POST", b"GET", b"DELETE"]
     assert b"content-length" not in server.requests[1].lower()
     assert server.connections == 1
+
+
+def test_an_idle_connection_keeps_nothing_of_what_went_over_it(transport: Transport) -> None:
+    def large(conn: Connection) -> None:
+        while conn.request():
+            conn.answer(bytes(2_000_000))
+
+    with RawServer(large) as server:
+        request = server.get(max_bytes=3_000_000)
+        transport.send(request, within())  # what is made once is made by now
+        tracemalloc.start()
+        post = HttpRequest("POST", server.url + "/x", {}, bytes(2_000_000), max_bytes=3_000_000)
+        assert len(transport.send(post, within()).body) == 2_000_000
+        del post
+        server.requests.clear()
+        # The server's own thread may still hold the answer for a moment.
+        eventually(
+            lambda: tracemalloc.get_traced_memory()[0] < 1_000_000, within=10, what="the bodies are let go"
+        )
+        tracemalloc.stop()
 
 
 def test_callers_at_once_do_not_wait_for_each_other(transport: Transport) -> None:
