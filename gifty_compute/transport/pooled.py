@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import heapq
-import itertools
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import certifi
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
+    ConnectTimeoutError,
     DecodeError,
     HTTPError,
     NewConnectionError,
@@ -27,6 +25,8 @@ from urllib3.exceptions import (
 from gifty_compute.clock import Deadline
 from gifty_compute.errors import TransportError
 from gifty_compute.transport.base import HttpRequest, HttpResponse
+from gifty_compute.transport.dial import Dialer
+from gifty_compute.transport.watchdog import Watch, Watchdog
 
 __all__ = ["PooledTransport"]
 
@@ -41,7 +41,14 @@ class PooledTransport:
     other side has closed is noticed before it is used, as urllib3 does.
     """
 
-    def __init__(self, *, proxy: str | None = None, pool_size: int = 64, ca_file: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        pool_size: int = 64,
+        ca_file: str | None = None,
+        dialer: Dialer | None = None,
+    ) -> None:
         options: dict[str, Any] = {
             "maxsize": pool_size,
             "retries": False,
@@ -50,7 +57,8 @@ class PooledTransport:
         }
         self._manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
         self._manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-        self._watchdog = _Watchdog()
+        self._watchdog = Watchdog()
+        self._dialer = dialer or Dialer()
 
     def send(self, request: HttpRequest, deadline: Deadline) -> HttpResponse:
         with self.stream(request, deadline) as stream:
@@ -60,8 +68,8 @@ class PooledTransport:
         left = deadline.remaining
         if left <= 0:
             raise TransportError("no time is left to ask", code="timeout", sent=False)
-        watch = _Watch(deadline)
-        _current.watch = watch
+        watch = Watch(deadline)
+        _current.watch, _current.dialer = watch, self._dialer
         self._watchdog.begin(watch)
         try:
             response = self._manager.urlopen(
@@ -90,7 +98,7 @@ class PooledStream:
     """An answer that is still arriving."""
 
     def __init__(
-        self, response: urllib3.BaseHTTPResponse, request: HttpRequest, watch: _Watch, watchdog: _Watchdog
+        self, response: urllib3.BaseHTTPResponse, request: HttpRequest, watch: Watch, watchdog: Watchdog
     ) -> None:
         self._response, self._request, self._watch, self._watchdog = response, request, watch, watchdog
         self.status = response.status
@@ -130,85 +138,35 @@ class PooledStream:
         self._response.release_conn()
 
 
-class _Watch:
-    """One exchange under the watchdog's eye."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self.deadline = deadline
-        self.socket: socket.socket | None = None
-        self.ended = self.is_over = self.was_sent = False
-
-
 class _Current(threading.local):
-    """The exchange that this thread's connection is being used for."""
+    """The exchange that this thread's connection is being used for, and what makes it a new one."""
 
-    watch: _Watch | None = None
+    watch: Watch | None = None
+    dialer: Dialer | None = None
 
 
 _current = _Current()
-
-
-class _Watchdog:
-    """One thread that shuts down the sockets of exchanges whose deadline has passed."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._queue: list[tuple[float, int, _Watch]] = []
-        self._numbers = itertools.count()
-        self._thread: threading.Thread | None = None
-        self._stopped = False
-
-    def begin(self, watch: _Watch) -> None:
-        with self._changed:
-            heapq.heappush(self._queue, (watch.deadline.at, next(self._numbers), watch))
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="transport", daemon=True)
-                self._thread.start()
-            if self._queue[0][2] is watch:
-                self._changed.notify()
-
-    def end(self, watch: _Watch) -> None:
-        with self._changed:
-            watch.ended, watch.socket = True, None
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
-
-    def _run(self) -> None:
-        with self._changed:
-            while not self._stopped:
-                if not self._queue:
-                    self._changed.wait()
-                    continue
-                at, number, watch = self._queue[0]
-                left = 0.0 if watch.ended else watch.deadline.remaining
-                if left > 0 and at >= watch.deadline.at:
-                    self._changed.wait(left)
-                elif left > 0:
-                    # It was moved, and others may be due before it now.
-                    heapq.heapreplace(self._queue, (watch.deadline.at, number, watch))
-                else:
-                    heapq.heappop(self._queue)
-                    self._look(watch)
-
-    def _look(self, watch: _Watch) -> None:
-        if watch.ended:
-            return
-        watch.is_over = True
-        if watch.socket is not None:
-            with contextlib.suppress(OSError):  # it may be gone already, which is what is wanted
-                watch.socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Watched:
     """A connection that shows its socket to the watchdog for as long as an exchange uses it."""
 
     sock: Any
+    host: str
+    port: int
+    socket_options: Any
 
-    def _new_conn(self) -> Any:
-        made = super()._new_conn()  # type: ignore[misc]
+    def _new_conn(self) -> socket.socket:
+        """In place of urllib3's, which gives each address of a name the whole time, and its look-up any."""
+        watch, dialer = _current.watch, _current.dialer
+        assert watch is not None
+        assert dialer is not None
+        try:
+            made = dialer.connect(self.host, self.port, watch.deadline, self.socket_options or ())
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, "no connection in time") from error
+        except OSError as error:
+            raise NewConnectionError(cast("HTTPConnection", self), str(error)) from error
         _show(made)
         return made
 
@@ -250,7 +208,7 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-def _translated(error: BaseException, request: HttpRequest, watch: _Watch) -> TransportError:
+def _translated(error: BaseException, request: HttpRequest, watch: Watch) -> TransportError:
     host = _host(request)
     if isinstance(error, NewConnectionError) and not watch.is_over:
         return TransportError(f"{host} cannot be reached", code="connect_failed", sent=False)
