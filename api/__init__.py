@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api import bridge, chat, docs, errors, health, high, metrics, ops, results, tasks
+from api import batch_results, batches, bridge, chat, docs, errors, health, high, metrics, ops, results, tasks
 from api.admission import Admission
 from api.auth import Guard
 from api.facade import Facade
@@ -23,7 +23,8 @@ def create_app(core: Core) -> Facade:
         api=settings.api_tokens, internal=settings.internal_api_token, ops=settings.ops_tokens
     )
     app.extensions["admission"] = Admission(core.settings.facade_threads)
-    for part in (high, chat, tasks, bridge, results, health, metrics, ops):
+    parts = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics, ops)
+    for part in parts:
         app.register_blueprint(part.blueprint)
     if core.settings.docs_enabled:
         app.register_blueprint(docs.blueprint)

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from flask import Response
 
 from gifty_compute.wire import vectors
+from gifty_compute.wire.json import write_json
 from gifty_compute.wire.task import Task
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["json_answer", "json_bytes", "task_json"]
-
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
+__all__ = ["json_answer", "task_json"]
 
 
 def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """The value as a JSON answer."""
-    body = json_bytes(value)
+    body = write_json(value)
     lines = [("Content-Length", str(len(body))), *(headers or {}).items()]
     return _Whole(body, status=status, headers=lines, content_type="application/json")
 
@@ -37,11 +35,6 @@ class _Whole(Response):
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else self.get_data()]
 
 
-def json_bytes(value: Any) -> bytes:
-    """The value as JSON. float16 vectors are widened, which loses nothing."""
-    return orjson.dumps(value, option=_OPTIONS, default=_widened)
-
-
 def task_json(task: Task, encoding_format: str = "float") -> dict[str, Any]:
     """The task's fields, not copied: `result.embeddings` may be an array; as base64 it is the binary form."""
     fields = dict(task.__dict__)
@@ -49,10 +42,3 @@ def task_json(task: Task, encoding_format: str = "float") -> dict[str, Any]:
         binary = vectors.encode(vectors.decode(task.result["embeddings"]))
         fields["result"] = {**task.result, "embeddings": binary}
     return fields
-
-
-def _widened(value: Any) -> Any:
-    # orjson writes no float16, and only arrays that own their memory in C order.
-    if hasattr(value, "astype"):
-        return value.astype("float32").tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -10,13 +10,14 @@ from flask import Blueprint, Response
 from pydantic import BaseModel, Field
 
 from api.admission import Admission, admission
-from api.answers import json_answer, json_bytes, task_json
+from api.answers import json_answer, task_json
 from api.compression import compressed
 from api.operation import core, holder_of, operation
 from api.query import Query
 from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
 from gifty_compute.core import Core
+from gifty_compute.wire.json import write_json
 from gifty_compute.wire.task import (
     Claimed,
     HeartbeatRequest,
@@ -147,7 +148,7 @@ def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> 
     finally:
         if leave is not None:
             leave()
-    yield json_bytes(_claimed(core, claimed))
+    yield write_json(_claimed(core, claimed))
 
 
 @blueprint.post("/internal/workers/heartbeat")

@@ -27,6 +27,7 @@ _WORDS = {
     400: "Not JSON, or nested too deep.",
     401: "The credential is missing, wrong or out of scope.",
     404: "There is no such thing.",
+    406: "There is no such representation.",
     409: "The task is no longer the caller's to change, or the Idempotency-Key had another body.",
     413: "The body is over the limit.",
     415: "The content type or encoding is not supported.",
@@ -95,8 +96,13 @@ def _models(found: list[_Found]) -> list[tuple[type[BaseModel], Any]]:
     for _, _, _, described in found:
         if described.body is not None:
             models[described.body, "validation"] = None
+        if described.lines is not None:
+            models[described.lines, "validation"] = None
         if described.query is not None:
             models[described.query, "validation"] = None
+        for line in described.media.values():
+            if line is not None:
+                models[line, "serialization"] = None
         for answer in described.answers.values():
             if answer is not None:
                 models[answer, "serialization"] = None
@@ -116,7 +122,17 @@ def _operation(
     if described.body is not None:
         schema = {"$ref": names[described.body, "validation"]}
         result["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if described.lines is not None:
+        content = _lines(names[described.lines, "validation"])
+        result["requestBody"] = {"required": True, "content": {"application/x-ndjson": content}}
     return result
+
+
+def _lines(reference: str) -> dict[str, Any]:
+    """JSON Lines. OpenAPI 3.1 has no schema for a line; 3.2 has `itemSchema`, so we say it so."""
+    name = reference.rpartition("/")[2]
+    schema = {"type": "string", "description": f"A {name} a line."}
+    return {"schema": schema, "x-itemSchema": {"$ref": reference}}
 
 
 def _statuses(described: Operation) -> list[int]:
@@ -138,6 +154,10 @@ def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[st
         content["application/json"] = {"schema": {"$ref": names[model, "serialization"]}}
     if status == 200 and described.text is not None:
         content[described.text] = {"schema": {"type": "string"}}
+    if status == 200:
+        for media, line in described.media.items():
+            binary = {"schema": {"type": "string", "format": "binary"}}
+            content[media] = binary if line is None else _lines(names[line, "serialization"])
     answer: dict[str, Any] = {"description": _WORDS[status], "content": content}
     if status == 503:
         answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}

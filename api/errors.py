@@ -13,7 +13,7 @@ from api.answers import json_answer
 from api.operation import request_id
 from gifty_compute import errors
 
-__all__ = ["install", "status_of"]
+__all__ = ["error_json", "install", "status_of"]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,12 @@ def status_of(error: errors.GiftyComputeError) -> int:
     return next((status for kind, status, _ in _STATUS if isinstance(error, kind)), 500)
 
 
+def error_json(error: errors.GiftyComputeError, request: str) -> dict[str, Any]:
+    """The error as it is written where no status can say it any more: at the end of a streamed answer."""
+    type_ = next((type_ for kind, _, type_ in _STATUS if isinstance(error, kind)), "server_error")
+    return _body(type_, error.code, error.message, getattr(error, "param", None), request)
+
+
 def _ours(error: errors.GiftyComputeError) -> Response:
     for kind, status, type_ in _STATUS:
         if isinstance(error, kind):
@@ -77,18 +83,15 @@ def _unforeseen(error: Exception) -> Response:
 
 
 def _answer(status: int, type_: str, code: str, message: str, param: str | None) -> Response:
-    body: dict[str, Any] = {
-        "error": {
-            "type": type_,
-            "code": code,
-            "message": message,
-            "param": param,
-            "request_id": request_id(),
-        }
-    }
+    body = _body(type_, code, message, param, request_id())
     if request.path.startswith("/internal/"):
         body["detail"] = message  # Gifty's older clients read this.
     return json_answer(body, status)
+
+
+def _body(type_: str, code: str, message: str, param: str | None, request: str) -> dict[str, Any]:
+    error = {"type": type_, "code": code, "message": message, "param": param, "request_id": request}
+    return {"error": error}
 
 
 def _with_request_id(answer: Response) -> Response:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_origin
 
-import orjson
 from flask import Response, request
 from pydantic import BaseModel
 
@@ -16,8 +15,9 @@ from api.auth import Guard, Scope
 from api.compression import unpacked
 from api.facade import FacadeRequest, this_app, this_request
 from gifty_compute.core import Core
-from gifty_compute.errors import InvalidRequest, MalformedBody, UnsupportedMedia
+from gifty_compute.errors import InvalidRequest, UnsupportedMedia
 from gifty_compute.wire.body import parse
+from gifty_compute.wire.json import read_json
 from gifty_compute.wire.task import Holder
 
 __all__ = ["Operation", "caller", "core", "holder_of", "operation", "operations", "request_id"]
@@ -38,6 +38,10 @@ class Operation:
     headers: tuple[str, ...] = field(default=())
     text: str | None = None
     """The media type of a 200 that is not JSON, or not always."""
+    lines: type[BaseModel] | None = None
+    """What each line of a body of JSON Lines is; the view reads it."""
+    media: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)
+    """The media types of a 200 that comes in several, and what each line of it is."""
 
 
 operations: dict[Callable[..., Any], Operation] = {}
@@ -53,6 +57,8 @@ def operation(
     errors: tuple[int, ...] = (),
     headers: tuple[str, ...] = (),
     text: str | None = None,
+    lines: type[BaseModel] | None = None,
+    media: Mapping[str, type[BaseModel] | None] | None = None,
 ) -> Callable[[View], View]:
     """Makes a view that is called with `body` and `query` parsed, as far as it has them."""
 
@@ -73,7 +79,7 @@ def operation(
             answer.headers.add("Server-Timing", f"app;dur={took_ms:.1f}")
             return answer
 
-        operations[enter] = Operation(scope, body, query, answers, errors, headers, text)
+        operations[enter] = Operation(scope, body, query, answers, errors, headers, text, lines, media or {})
         return enter
 
     return decorate
@@ -124,11 +130,4 @@ def _read_json(asked: FacadeRequest) -> Any:
         raise UnsupportedMedia("the Content-Encoding of a body is gzip, or none")
     most = core().settings.max_body_bytes
     body = asked.read(most)
-    if encoding == "gzip":
-        body = unpacked(body, most)
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        if error.msg.endswith("surrogate in string"):
-            raise InvalidRequest("text contains a lone surrogate", code="invalid_text") from error
-        raise MalformedBody(f"not JSON: {error.msg} at character {error.pos}") from error
+    return read_json(unpacked(body, most) if encoding == "gzip" else body)

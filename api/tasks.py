@@ -17,7 +17,7 @@ from gifty_compute.queue.store import Origin
 from gifty_compute.wire.task import Status, SubmitRequest, Task, TaskList
 from gifty_compute.wire.text import CleanText
 
-__all__ = ["blueprint", "find_task_id", "submit"]
+__all__ = ["WaitQuery", "blueprint", "find_task_id", "origin", "path_id", "submit", "wait_for_end"]
 
 blueprint = Blueprint("tasks", __name__)
 blueprint.after_request(compressed)
@@ -59,12 +59,7 @@ def get_task(task_id: str, query: WaitQuery) -> Response:
     """The task, at once or as soon as it has ended or the seconds have passed."""
     found = core().store.get(find_task_id(task_id))
     if query.wait and found.completed_at is None:
-        leave = admission().try_enter()
-        if leave is not None:
-            try:
-                core().waits.wait(found.id, query.wait)
-            finally:
-                leave()
+        wait_for_end(found.id, query.wait)
         found = core().store.get(found.id)
     return json_answer(task_json(found, query.encoding_format))
 
@@ -105,22 +100,42 @@ def submit(body: SubmitRequest) -> Response:
     """Commits, then announces; the announcement may fail, the answer is true all the same."""
     if body.callback_url is not None:
         core().callbacks.receivers.admit(body.callback_url)
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
-        raise InvalidRequest(f"Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters", param="Idempotency-Key")
-    origin = Origin(client=caller(), request_id=request_id(), idempotency_key=key)
-    task, new = core().store.submit(body, origin)
+    task, new = core().store.submit(body, origin())
     if new:
         core().announcer.announce(task)
     return json_answer(task_json(task), 202 if new else 200, {"Location": f"/v1/tasks/{task.id}"})
 
 
+def origin() -> Origin:
+    """Who submits, and what this request is called. Raises InvalidRequest for a key that is none."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise InvalidRequest(f"Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters", param="Idempotency-Key")
+    return Origin(client=caller(), request_id=request_id(), idempotency_key=key)
+
+
+def wait_for_end(id_: UUID, seconds: float) -> None:
+    """Returns when the task or batch has ended, the seconds have passed, or no thread is to spare."""
+    leave = admission().try_enter()
+    if leave is None:
+        return
+    try:
+        core().waits.wait(id_, seconds)
+    finally:
+        leave()
+
+
 def find_task_id(text: str) -> UUID:
-    """The id in a path. Raises NotFound for what cannot be one, as for one that is not there."""
+    """The task's id in a path. Raises NotFound for what cannot be one, as for one that is not there."""
+    return path_id(text, "task")
+
+
+def path_id(text: str, noun: str) -> UUID:
+    """The id of such a thing in a path. Raises NotFound."""
     try:
         found = UUID(text)
     except ValueError as error:
-        raise NotFound("there is no such task") from error
+        raise NotFound(f"there is no such {noun}") from error
     if str(found) != text.lower():
-        raise NotFound("there is no such task")
+        raise NotFound(f"there is no such {noun}")
     return found

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any
-from uuid import UUID
 
 from celery import Celery
 
 from gifty_compute.callbacks.build import Callbacks, build_callbacks
 from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.engines.shelf import EngineShelf
-from gifty_compute.errors import NotFound
 from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.watch import LogicWatch
 from gifty_compute.maintain.announcing import Announcing
+from gifty_compute.maintain.batches import Batches
 from gifty_compute.maintain.leases import Leases
 from gifty_compute.maintain.maintainer import Maintainer
 from gifty_compute.maintain.metrics import MaintainMetrics
 from gifty_compute.maintain.placing import Placing
 from gifty_compute.queue.announce import Announcer
+from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.outbox import Outbox
+from gifty_compute.queue.results import BatchResults
 from gifty_compute.queue.store import TaskStore
 from gifty_compute.queue.waits import Waits
 from gifty_compute.settings import Settings
@@ -42,6 +42,8 @@ class Core:
     rng: Random
     database: Database
     store: TaskStore
+    batches: BatchStore
+    results: BatchResults
     announcer: Announcer
     waits: Waits
     callbacks: Callbacks
@@ -94,7 +96,21 @@ def build(
         rng,
         cache_url=cache.get_secret_value() if cache else None,
     )
-    steps = (Leases(database), Placing(database, store), Announcing(database, announcer))
+    callbacks = build_callbacks(
+        [secret.get_secret_value() for secret in settings.callback_secret],
+        Outbox(database, rng),
+        lambda batch_id: batches.get(batch_id).model_dump(),
+        lambda: logic.current,
+        clock,
+        high.registry,
+    )
+    batches = BatchStore(database, lambda: logic.current, clock, callbacks.receivers.admit)
+    steps = (
+        Leases(database),
+        Placing(database, store),
+        Batches(database),
+        Announcing(database, announcer),
+    )
     return Core(
         settings=settings,
         logic_watch=logic,
@@ -102,16 +118,11 @@ def build(
         rng=rng,
         database=database,
         store=store,
+        batches=batches,
+        results=BatchResults(database),
         announcer=announcer,
         waits=Waits(store, cap=settings.facade_threads // 4),
-        callbacks=build_callbacks(
-            [secret.get_secret_value() for secret in settings.callback_secret],
-            Outbox(database, rng),
-            _no_batch,
-            lambda: logic.current,
-            clock,
-            high.registry,
-        ),
+        callbacks=callbacks,
         maintainer=Maintainer(
             database,
             steps,
@@ -122,7 +133,3 @@ def build(
         high=high,
         shelf=shelf,
     )
-
-
-def _no_batch(batch_id: UUID) -> dict[str, Any]:
-    raise NotFound(f"there is no batch {batch_id}")

@@ -80,6 +80,7 @@ class Settings(BrokerSettings, LogicSettings):
     )
     docs_enabled: bool = Field(default=True, description="Whether /openapi.json and /docs are served")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    max_batch_bytes: int = Field(default=512 * 2**20, ge=1024, description="Of a batch, after inflating, too")
     db_pool_size: int = Field(default=8, ge=1, le=100)
     facade_threads: int = Field(default=64, ge=4, description="Threads of one facade process")
     maintain_period_seconds: float = Field(default=2.0, gt=0, le=10)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import uuid4
 
 from celery import Celery
@@ -71,7 +71,7 @@ class Announcer:
         """One message for whatever is ready in a queue; a worker leaves it when it stops before the end."""
         return self._publish(lambda: self._send(task_type, model, [], str(uuid4())))
 
-    def catch_up(self, backlog: dict[tuple[str, str], int]) -> int:
+    def catch_up(self, backlog: Mapping[tuple[str, str], int]) -> int:
         """Tops up each queue's messages to what its ready rows deserve; gives the number published.
 
         The broker's own count of waiting messages is the measure, so a flushed broker heals by itself and ten

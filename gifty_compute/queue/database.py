@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any, cast
 
 import orjson
+import psycopg2
 from psycopg2.errors import UndefinedTable
 from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from gifty_compute.errors import InvalidConfig, StoreUnavailable
+from gifty_compute.errors import GiftyComputeError, InvalidConfig, StoreUnavailable
 from gifty_compute.queue.sql import QUERIES
 
 __all__ = ["Database", "connect"]
 
 _DRIVER = "postgresql+psycopg2"
+# The driver's own errors come through where SQLAlchemy does not stand between: in a COPY.
+_UNREACHABLE = (
+    OperationalError,
+    InterfaceError,
+    PoolTimeout,
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+)
+_COPY_CHUNK = 256 * 1024
 
 
 def connect(dsn: str, *, pool_size: int = 8) -> Database:
@@ -76,7 +86,7 @@ class Database:
         try:
             with self.engine.connect() as connection:
                 yield connection
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
+        except _UNREACHABLE as error:
             raise StoreUnavailable("the database does not answer; try again") from error
         except DBAPIError as error:
             if isinstance(error.orig, UndefinedTable):
@@ -85,6 +95,29 @@ class Database:
             if error.connection_invalidated:
                 raise StoreUnavailable("the database connection broke; try again") from error
             raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in one transaction, which is committed when the block ends well. Keep it short."""
+        with self.connection() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                yield connection
+
+    @staticmethod
+    def copy_on(connection: Connection, query: str, file: IO[bytes]) -> None:
+        """Runs a named COPY ... FROM STDIN with all of the file, in the transaction of the connection."""
+        connection.execute(QUERIES["copy_patience"])
+        file.seek(0)
+        # The driver below SQLAlchemy: there is no other way to COPY.
+        cursor = cast("psycopg2.extensions.cursor", connection.connection.cursor())
+        try:
+            cursor.copy_expert(QUERIES[query].text, file, _COPY_CHUNK)
+        except (psycopg2.DataError, psycopg2.IntegrityError) as error:
+            # PostgreSQL quotes the row; it must reach no log.
+            raise GiftyComputeError(f"PostgreSQL refused a row of a batch: {error.pgcode}") from None
+        finally:
+            cursor.close()
 
     def migrated(self) -> bool:
         """Whether the queue's tables are there."""

@@ -10,8 +10,9 @@ import numpy as np
 import orjson
 
 from gifty_compute.wire.task import Task
+from gifty_compute.wire.vectors import Vectors
 
-__all__ = ["ended_task", "result_columns", "task_of"]
+__all__ = ["ended_task", "result_columns", "task_of", "vectors_of"]
 
 _FIELDS = tuple(Task.model_fields)
 _IDS = ("id", "batch_id")
@@ -24,10 +25,15 @@ def task_of(row: dict[str, Any]) -> Task:
         if isinstance(values[name], str):
             values[name] = UUID(values[name])
     if row.get("dtype") is not None:
-        vectors = np.frombuffer(row["data"], dtype=np.dtype(row["dtype"]).newbyteorder("<"))
-        embeddings = vectors.reshape(row["rows"], row["dim"])
-        values["result"] = {**(values["result"] or {}), "embeddings": embeddings}
+        values["result"] = {**(values["result"] or {}), "embeddings": vectors_of(row)}
     return Task.model_construct(**values)
+
+
+def vectors_of(row: dict[str, Any]) -> Vectors:
+    """The row's vectors as an array of shape [rows, dim], over the bytes as they came."""
+    flat = np.frombuffer(row["data"], dtype=np.dtype(row["dtype"]).newbyteorder("<"))
+    vectors: Vectors = flat.reshape(row["rows"], row["dim"])
+    return vectors
 
 
 def ended_task(task: Task, row: dict[str, Any], result: dict[str, Any]) -> Task:

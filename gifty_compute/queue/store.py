@@ -16,7 +16,6 @@ from gifty_compute.errors import (
     Conflict,
     GiftyComputeError,
     IdempotencyConflict,
-    InvalidRequest,
     LeaseLost,
     NotFound,
     TaskFinished,
@@ -31,13 +30,10 @@ from gifty_compute.queue.outcome import (
     same_outcome,
     was_handed,
 )
+from gifty_compute.queue.placing import columns_of, placed
 from gifty_compute.queue.rows import ended_task, task_of
-from gifty_compute.wire.body import parse
-from gifty_compute.wire.kinds import KINDS
-from gifty_compute.wire.size import estimated_tokens
 from gifty_compute.wire.task import (
     ENDS,
-    MAX_METADATA_BYTES,
     Claimed,
     Extension,
     Held,
@@ -83,22 +79,14 @@ class TaskStore:
 
         Raises InvalidRequest, and IdempotencyConflict for a repeated key with another body.
         """
-        metadata = None if request.metadata is None else orjson.dumps(request.metadata)
-        if metadata and len(metadata) > MAX_METADATA_BYTES:
-            raise InvalidRequest(f"metadata is over {MAX_METADATA_BYTES} bytes", param="metadata")
-        placed = self.placed(request.task_type, request.payload, where="payload")
+        columns = columns_of(self._logic(), request)
         body = orjson.dumps(request.model_dump(), option=orjson.OPT_SORT_KEYS)
         digest = hashlib.sha256(body).digest() if origin.idempotency_key else None
         row = self._db.row(
             "submit",
             id=str(uuid4()),
-            task_type=request.task_type,
-            priority=request.priority,
-            **placed,
+            **columns,
             lane=origin.client,
-            max_attempts=request.max_attempts,
-            metadata=metadata.decode() if metadata else None,
-            callback_url=request.callback_url,
             request_id=origin.request_id,
             idempotency_key=origin.idempotency_key,
             request_hash=digest,
@@ -114,17 +102,7 @@ class TaskStore:
 
     def placed(self, task_type: str, payload: dict[str, Any], *, where: str = "") -> dict[str, Any]:
         """The columns payload, model, space and tokens of such a task. Raises InvalidRequest."""
-        logic = self._logic()
-        logic.require_type(task_type)
-        parse(KINDS[task_type].payload, payload, where=where)
-        full = logic.place(task_type, payload)
-        space = logic.space_name(task_type, full["model"])
-        return {
-            "payload": orjson.dumps(full).decode(),
-            "model": full["model"],
-            "space": space,
-            "tokens": estimated_tokens(full),
-        }
+        return placed(self._logic(), task_type, payload, where=where)
 
     def get(self, task_id: UUID) -> Task:
         """The task as it is now. Raises NotFound."""
@@ -156,7 +134,7 @@ class TaskStore:
         return [task_of(row) for row in rows], last if more else None
 
     def ended(self, ids: list[UUID]) -> set[UUID]:
-        """Which of these tasks have come to an end."""
+        """Which of these tasks and batches have come to an end."""
         return {UUID(str(row["id"])) for row in self._db.rows("ended", ids=[str(i) for i in ids])}
 
     def find(self, ids: list[UUID]) -> dict[UUID, Task]:
@@ -180,6 +158,8 @@ class TaskStore:
         if row is not None:
             return task_of(row)
         present = self.get(task_id)
+        if present.status in ("failed", "cancelled"):
+            raise Conflict(f"batch {present.batch_id} of task {task_id} is being cancelled")
         raise Conflict(f"task {task_id} is {present.status}; only a failed or cancelled one can be retried")
 
     # -- workers: the five verbs -----------------------------------------------------------------------------

@@ -36,6 +36,7 @@ def settings(database_url: str, valkey: Valkey) -> Settings:
         ops_tokens="anna:operator:ops-token,boris:viewer:viewer-token",
         logic_config_path=LOCAL_LOGIC,
         max_body_bytes=1_000_000,
+        max_batch_bytes=5_000_000,
     )
 
 

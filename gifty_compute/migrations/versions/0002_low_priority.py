@@ -37,7 +37,8 @@ ALTER TABLE compute_tasks
 DROP INDEX ix_compute_tasks_claim;
 CREATE INDEX ix_compute_tasks_holder ON compute_tasks (credential, worker_id, session)
     WHERE status = 'processing';
-CREATE INDEX ix_compute_tasks_batch_status ON compute_tasks (batch_id, status) WHERE batch_id IS NOT NULL;
+CREATE INDEX ix_compute_tasks_batch_status ON compute_tasks (batch_id, status, completed_at)
+    WHERE batch_id IS NOT NULL;
 CREATE INDEX ix_compute_tasks_ended ON compute_tasks USING brin (completed_at)
     WITH (pages_per_range = 32, autosummarize = on);
 CREATE TABLE compute_batches (
@@ -49,6 +50,7 @@ CREATE TABLE compute_batches (
     total int NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
+    counts jsonb,
     generation int NOT NULL DEFAULT 1,
     cancel_requested_at timestamptz,
     retry_requested_at timestamptz,
@@ -155,7 +157,8 @@ CREATE TRIGGER compute_tasks_tell AFTER UPDATE OF status ON compute_tasks FOR EA
     WHEN (new.callback_url IS NOT NULL AND old.status <> new.status AND new.status IN ('completed', 'failed'))
     EXECUTE FUNCTION compute_tell();
 CREATE TRIGGER compute_batches_tell AFTER UPDATE OF finished_at ON compute_batches FOR EACH ROW
-    WHEN (new.callback_url IS NOT NULL AND old.finished_at IS NULL AND new.finished_at IS NOT NULL)
+    WHEN (new.callback_url IS NOT NULL AND old.finished_at IS NULL AND new.finished_at IS NOT NULL
+        AND new.cancel_requested_at IS NULL)
     EXECUTE FUNCTION compute_tell_of_batch()
 """
 

@@ -56,11 +56,16 @@ WHERE COALESCE(numbers_before, 0) < :most_numbers
 ORDER BY seq DESC
 
 -- name: ended
--- Which of these have ended; asked by the one poller that serves all waiting callers of a process.
+-- Which of these tasks and batches have ended; asked by the one poller that serves all waiting callers of a process.
 SELECT id
 FROM compute_tasks
 WHERE id = ANY (CAST(:ids AS uuid[]))
   AND status IN ('completed', 'failed', 'cancelled')
+UNION ALL
+SELECT id
+FROM compute_batches
+WHERE id = ANY (CAST(:ids AS uuid[]))
+  AND finished_at IS NOT NULL
 
 -- name: ready
 -- How many tasks of each (task type, model) could be claimed, up to a bound; asked by the one poller that serves
@@ -369,7 +374,8 @@ WHERE t.id = :id
 RETURNING t.*
 
 -- name: retry
--- Begins a new generation of a task that failed or was cancelled; its batch, if that has ended, is open again.
+-- Begins a new generation of a task that failed or was cancelled, and of its batch, which is open again. Not while
+-- the batch is being cancelled. The batch is written in any case: who finds its end at this moment must notice.
 WITH again AS (
     UPDATE compute_tasks AS t
     SET status = 'pending',
@@ -380,14 +386,20 @@ WITH again AS (
         updated_at = now()
     WHERE t.id = :id
       AND t.status IN ('failed', 'cancelled')
+      AND NOT EXISTS (
+        SELECT FROM compute_batches b
+        WHERE b.id = t.batch_id
+          AND b.cancel_requested_at IS NOT NULL
+          AND b.finished_at IS NULL
+      )
     RETURNING t.*
 ),
 reopened AS (
     UPDATE compute_batches AS b
     SET finished_at = NULL,
+        cancel_requested_at = NULL,
         generation = b.generation + 1
     FROM again
     WHERE b.id = again.batch_id
-      AND b.finished_at IS NOT NULL
 )
 SELECT * FROM again

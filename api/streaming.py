@@ -1,0 +1,68 @@
+"""Streamed answers: bytes as they are made, with a place of the admission held until the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from flask import Response
+
+from api.admission import admission
+from gifty_compute.errors import GiftyComputeError
+
+__all__ = ["streamed"]
+
+log = logging.getLogger(__name__)
+
+LastWord = Callable[[GiftyComputeError], bytes]
+
+
+def streamed(pieces: Generator[bytes, None, None], last_word: LastWord, **response: Any) -> Response:
+    """An answer of these pieces. What fails before the first is answered with a status, as always.
+
+    Later it is too late for that, and the server ends an answer that broke off as it ends any other: what
+    `last_word` makes of the error is then the last piece.
+    """
+    leave = admission().enter()
+    try:
+        first = next(pieces, b"")
+    except BaseException:
+        leave()
+        raise
+    return Response(_Body(first, pieces, last_word, leave), **response)
+
+
+class _Body:
+    """What the server iterates over; it closes it at the end, and when the client hangs up."""
+
+    def __init__(
+        self,
+        first: bytes,
+        pieces: Generator[bytes, None, None],
+        last_word: LastWord,
+        leave: Callable[[], None],
+    ) -> None:
+        self._pieces, self._last_word = pieces, last_word
+        self._leave: Callable[[], None] | None = leave
+        self._body = self._make(first)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._body
+
+    def close(self) -> None:
+        """Gives the place back; twice does no harm."""
+        self._body.close()
+        self._pieces.close()
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+
+    def _make(self, first: bytes) -> Generator[bytes, None, None]:
+        yield first
+        try:
+            yield from self._pieces
+        except GiftyComputeError as error:
+            log.warning("a streamed answer breaks off: %s", error.code)
+            if word := self._last_word(error):
+                yield word
