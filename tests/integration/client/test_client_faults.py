@@ -175,11 +175,12 @@ def test_calls_in_a_row_go_over_one_connection(connect: Connect, counting: Count
 
 def test_a_child_after_a_fork_has_connections_of_its_own(counting: Counting) -> None:
     code = """
-import os, sys
+import os, signal, sys
 from gifty_compute import Client
 client = Client(sys.argv[1], "t")
 assert list(client.tasks.list()) == []
 child = os.fork()
+signal.alarm(50)  # neither outlives the test
 assert list(client.tasks.list()) == []
 if child:
     assert os.waitpid(child, 0)[1] == 0
