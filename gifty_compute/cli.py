@@ -101,11 +101,14 @@ def doctor(live: bool) -> None:
     """
     logic, high, clock = _high_road()
     try:
-        for provider, variable in unasked(logic, high, clock):
+        for provider, variable in unasked(logic, high):
             click.echo(f"{provider}: not asked, {variable} is not set")
         if not live:
             return
-        table = Table("provider", "key", "work", "model", "seconds", "cost, $", "result")
+        table = Table()
+        for heading in ("provider", "key", "work", "model", "seconds", "cost, $", "result"):
+            # A model's name that does not fit goes on in the next line: cut, it could not be looked up.
+            table.add_column(heading, overflow="fold", no_wrap=heading not in ("model", "result"))
         failed = False
         for finding in visit(logic, high, clock):
             result = "ok" if finding.error is None else f"{finding.error.code}: {finding.error.message}"

@@ -9,7 +9,7 @@ from typing import Any
 from gifty_compute.clock import Clock, Deadline
 from gifty_compute.errors import GiftyComputeError
 from gifty_compute.high import HighRoad
-from gifty_compute.logic.logic import KINDS, Logic
+from gifty_compute.logic.logic import KINDS, Logic, Model
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate
 
@@ -44,14 +44,34 @@ class Finding:
 def visit(logic: Logic, high: HighRoad, clock: Clock) -> Iterator[Finding]:
     """Asks each provider of each route with each of its keys once, past caches and circuits.
 
-    It costs a fraction of a cent, and wakes sleeping GPUs.
+    One that has a key and stands in no route is asked for something that it serves. It costs a fraction of a
+    cent, and wakes sleeping GPUs.
     """
+    asked = set()
     for kind in KINDS:
-        placed = logic.place(kind, _WORK[kind])
-        model = logic.model(kind, placed["model"])
-        call = Call(logic, kind, model, placed, Deadline.after(_SECONDS, clock), request_id="doctor")
+        call = _call(logic, kind, logic.model(kind, None), clock)
         for candidate in high.router.candidates(call):
+            asked.add(candidate.name)
             yield _ask(call, candidate, high, clock)
+    for call in _beside_the_routes(logic, clock):
+        for candidate in high.router.candidates(call):
+            if candidate.name not in asked and candidate.site.key:
+                asked.add(candidate.name)
+                yield _ask(call, candidate, high, clock)
+
+
+def _beside_the_routes(logic: Logic, clock: Clock) -> Iterator[Call]:
+    """A call for every model that there is; of language models one for each provider."""
+    for name, section in logic.file.models.items():
+        for kind in section.kinds:
+            names = [f"{provider}/{name}" for provider in section.providers] if kind == "llm" else [name]
+            for each in names:
+                yield _call(logic, kind, logic.model(kind, each), clock)
+
+
+def _call(logic: Logic, kind: str, model: Model, clock: Clock) -> Call:
+    placed = logic.place(kind, {**_WORK[kind], "model": model.name})
+    return Call(logic, kind, model, placed, Deadline.after(_SECONDS, clock), request_id="doctor")
 
 
 def _ask(call: Call, candidate: Candidate, high: HighRoad, clock: Clock) -> Finding:
@@ -67,14 +87,12 @@ def _ask(call: Call, candidate: Candidate, high: HighRoad, clock: Clock) -> Find
     return Finding(offer.provider, site.key_label, call.kind, offer.model_id, seconds, cost, error)
 
 
-def unasked(logic: Logic, high: HighRoad, clock: Clock) -> list[tuple[str, str]]:
+def unasked(logic: Logic, high: HighRoad) -> list[tuple[str, str]]:
     """The providers of the routes that cannot be asked, each with the variable that is missing."""
     found: dict[str, str] = {}
     for kind in KINDS:
-        model = logic.model(kind, None)
-        call = Call(logic, kind, model, {}, Deadline.after(_SECONDS, clock))
-        able = {candidate.name for candidate in high.router.candidates(call)}
-        for offer in logic.offers(kind, model):
-            if offer.provider not in able:
-                found[offer.provider] = offer.section.key_variable or offer.section.base_variable or ""
+        for offer in logic.offers(kind, logic.model(kind, None)):
+            missing = high.access.lacks(offer)
+            if missing is not None:
+                found[offer.provider] = missing
     return sorted(found.items())

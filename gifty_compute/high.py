@@ -46,6 +46,7 @@ class HighRoad:
     """The router, and what operators want to see of it."""
 
     router: Router
+    access: Access
     breakers: Breakers
     budgets: Budgets
     canaries: Canaries
@@ -74,8 +75,8 @@ def build_high_road(
     cache_url: str | None = None,
     transport: Transport | None = None,
 ) -> HighRoad:
-    """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses;
-    `cache_url` is a Redis for the cache alone.
+    """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses,
+    and a proxy to them; `cache_url` is a Redis for the cache alone.
 
     Stages and guards are looked at in this order; each can be taken out without a change elsewhere.
     """
@@ -84,17 +85,19 @@ def build_high_road(
     marks, counters = RedisMarks(client, clock), RedisCounters(client, clock)
     breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, counters), Canaries(clock)
     latencies, registry = Latencies(), CollectorRegistry()
-    transport = transport or build_transport()
+    transport = transport or build_transport(proxy=environ.get("PROVIDERS_PROXY") or None)
+    access = Access(environ)
     router = Router(
         build_providers(transport, shelf),
-        Access(environ),
+        access,
         ordering=Ordering(latencies.seconds),
         rng=rng,
         stages=(Cache(cached), Singleflight(), Microbatch(), Hedge()),
         guards=(canaries, budgets, Limits(clock, counters), breakers),
         observers=(latencies, AttemptMetrics(registry)),
     )
-    return HighRoad(router, breakers, budgets, canaries, transport, registry, Sync((marks, counters)))
+    sync = Sync((marks, counters))
+    return HighRoad(router, access, breakers, budgets, canaries, transport, registry, sync)
 
 
 def _redis(url: str) -> redis.Redis:

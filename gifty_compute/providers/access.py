@@ -9,6 +9,8 @@ from gifty_compute.providers.base import Site
 
 __all__ = ["Access"]
 
+_ENDPOINT = "RUNPOD_ENDPOINT_ID"
+
 
 class Access:
     """Knows the environment; a provider without a key here is one that cannot be asked."""
@@ -18,16 +20,32 @@ class Access:
 
     def sites(self, offer: Offer) -> tuple[Site, ...]:
         """One site for each key of the offer's provider; none where a key or the address is missing."""
+        if self.lacks(offer) is not None:
+            return ()
+        base_url = self._address(offer).replace("{endpoint}", self._endpoint(offer)).rstrip("/")
+        if offer.section.adapter == "local" or offer.section.key_variable is None:
+            return (Site(base_url),)
+        return tuple(Site(base_url, str(n), key) for n, key in enumerate(self._keys(offer), start=1))
+
+    def lacks(self, offer: Offer) -> str | None:
+        """The variable without which the offer's provider cannot be asked; None where nothing is missing."""
         section = offer.section
         if section.adapter == "local":
-            return (Site(base_url=""),)
-        said = self._environ.get(section.base_variable or "") or section.base_url
-        endpoint = section.endpoints.get(offer.ask_as) or self._environ.get("RUNPOD_ENDPOINT_ID", "")
-        if said is None or ("{endpoint}" in said and not endpoint):
-            return ()
-        base_url = said.replace("{endpoint}", endpoint).rstrip("/")
-        keys = self._environ.get(section.key_variable, "") if section.key_variable else ""
-        named = [key.strip() for key in keys.split(",") if key.strip()]
-        if section.key_variable is None:
-            return (Site(base_url),)
-        return tuple(Site(base_url, str(number), key) for number, key in enumerate(named, start=1))
+            return None
+        if section.key_variable is not None and not self._keys(offer):
+            return section.key_variable
+        if not self._address(offer):
+            return section.base_variable or f"providers.{offer.provider}.base_url"
+        if "{endpoint}" in self._address(offer) and not self._endpoint(offer):
+            return _ENDPOINT
+        return None
+
+    def _keys(self, offer: Offer) -> list[str]:
+        keys = self._environ.get(offer.section.key_variable or "", "")
+        return [key.strip() for key in keys.split(",") if key.strip()]
+
+    def _address(self, offer: Offer) -> str:
+        return self._environ.get(offer.section.base_variable or "") or offer.section.base_url or ""
+
+    def _endpoint(self, offer: Offer) -> str:
+        return offer.section.endpoints.get(offer.ask_as) or self._environ.get(_ENDPOINT, "")

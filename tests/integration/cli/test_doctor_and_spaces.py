@@ -63,6 +63,27 @@ def test_the_doctor_asks_every_provider_that_has_a_key_and_shows_a_table(
     assert fake.calls("openrouter")
 
 
+def test_the_doctor_asks_who_has_a_key_and_stands_in_no_route(run: Run, fake: FakeProviders) -> None:
+    ended = run("doctor", "--live", env=fake.environ("gemini", "together"))
+
+    asked = [line for line in ended.stdout.splitlines() if " ok " in line]
+    assert [("together" in row, "gemini" in row) for row in asked] == [(True, False), (False, True)]
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_the_doctor_names_what_is_missing_beside_the_key(run: Run) -> None:
+    ended = run("doctor", env={"RUNPOD_API_KEY": "good-key"})
+
+    assert "runpod: not asked, RUNPOD_ENDPOINT_ID is not set" in ended.stdout
+
+
+def test_in_a_narrow_terminal_no_name_is_cut(run: Run, fake: FakeProviders) -> None:
+    ended = run("doctor", "--live", env={**fake.environ("intelligence_api"), "COLUMNS": "80"})
+
+    assert "…" not in ended.stdout
+    assert "│ intelligence_api │" in ended.stdout
+
+
 def test_the_doctor_exits_1_and_says_why_when_a_provider_fails(run: Run, fake: FakeProviders) -> None:
     fake.fault("groq", Fault.BAD_KEY)
 
