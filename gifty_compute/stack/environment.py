@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from gifty_compute.logic.defaults import PROVIDERS
+from gifty_compute.logic.source import read_logic
+from gifty_compute.settings import LogicSettings
 from gifty_compute.stack.credentials import Credentials
 from gifty_compute.stack.options import Options
 
-__all__ = ["PROVIDER_KEYS", "children_environment", "choose_logic"]
+__all__ = ["PROVIDER_KEYS", "children_environment", "choose_logic", "refuse_bad_logic"]
 
 PROVIDER_KEYS = tuple(section.key_variable for section in PROVIDERS.values() if section.key_variable)
 
@@ -23,6 +26,13 @@ def choose_logic(environ: Mapping[str, str], checkout: Path, announce: Callable[
         return checkout / "configs/logic.yaml"
     announce("No provider key is set: the local model answers (configs/logic.local.yaml).")
     return checkout / "configs/logic.local.yaml"
+
+
+def refuse_bad_logic(path: Path, environ: Mapping[str, str]) -> None:
+    """Raises InvalidConfig if the children would find it bad, each with a traceback in its log."""
+    names = ("llm_provider", "embedding_model", "anthropic_model_fast", "anthropic_model_smart")
+    said: dict[str, Any] = {name: environ.get(name.upper()) or None for name in names}
+    read_logic(path, LogicSettings(**said).llm_overrides)
 
 
 def children_environment(

@@ -15,7 +15,7 @@ from gifty_compute.embedded.directory import DataDirectory
 from gifty_compute.embedded.errors import ChildFailed, EmbeddedError
 from gifty_compute.embedded.supervisor import Service, Supervisor
 from gifty_compute.stack.credentials import Credentials, read_or_make_credentials
-from gifty_compute.stack.environment import children_environment, choose_logic
+from gifty_compute.stack.environment import children_environment, choose_logic, refuse_bad_logic
 from gifty_compute.stack.interrupts import Interrupts
 from gifty_compute.stack.options import Options, find_checkout
 from gifty_compute.stack.ports import choose_addresses
@@ -84,7 +84,10 @@ class Stack:
         self.stop()
 
     def start(self) -> None:
-        """Start everything; on failure stop what was started, and say what failed."""
+        """Start everything; on failure stop what was started, and say what failed.
+
+        Raises InvalidConfig for a bad logic.yaml, before anything is started.
+        """
         with contextlib.ExitStack() as undo:
             self._start(undo)
             self._undo = undo.pop_all()
@@ -101,6 +104,8 @@ class Stack:
         self._undo.close()
 
     def _start(self, undo: contextlib.ExitStack) -> None:
+        logic = choose_logic(self._environ, self._checkout, self._announce)
+        refuse_bad_logic(logic, self._environ)
         directory = DataDirectory(self._data_dir, clock=self._clock)
         directory.acquire()
         undo.callback(directory.release)
@@ -116,7 +121,7 @@ class Stack:
             credentials=credentials,
             database_url=servers.database_url(),
             redis_url=servers.redis_url(),
-            logic=choose_logic(self._environ, self._checkout, self._announce),
+            logic=logic,
         )
         self._migrate(environment, directory.hold)
         for program in self._programs(addresses, credentials):

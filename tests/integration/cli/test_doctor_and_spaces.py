@@ -102,6 +102,23 @@ def test_without_keys_nothing_is_asked(run: Run) -> None:
     assert "groq: not asked, GROQ_API_KEY is not set" in ended.stdout
 
 
+@pytest.mark.parametrize("how", ["by the file", "by the environment"])
+def test_up_refuses_a_route_over_two_spaces_with_the_fixes_before_it_starts_anything(
+    run: Run, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "logic.yaml").write_text(
+        "llm: {embedding_provider: together}" if how == "by the file" else ""
+    )
+    env = {} if how == "by the file" else {"EMBEDDING_MODEL": "multilingual-e5-large-instruct"}
+
+    ended = run("up", "--data-dir", str(tmp_path / "data"), "--port", "0", env=env)
+
+    assert ended.returncode == 1
+    assert "To mend it, either name one that does" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_recorded_space_is_a_file_that_logic_yaml_can_name(
     run: Run, fake: FakeProviders, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [os.environ["LOGIC_CONFIG_PATH"].encode()]
 """
+LOGIC = "llm: {embedding_provider: local, model_embedding: multilingual-e5-small}"
 CELERY = """
 import os
 from celery import Celery
@@ -80,7 +81,8 @@ class Up:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "the checkout"
-    for name, text in (("api/wsgi.py", WSGI), ("workers/celery.py", CELERY), ("workers/poll.py", POLL)):
+    files = {"api/wsgi.py": WSGI, "workers/celery.py": CELERY, "workers/poll.py": POLL}
+    for name, text in {**files, "configs/logic.local.yaml": LOGIC}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.parent.joinpath("__init__.py").touch()
