@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 
-from gifty_compute.high import HighRoad
+from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.errors import NoRoute
+from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.source import parse_logic
+from gifty_compute.transport.base import Transport
+from gifty_compute.transport.curl import CurlTransport
+from gifty_compute.transport.pooled import PooledTransport
 from tests.fakes.server import FakeProviders
-from tests.integration.providers.conftest import call_of, logic_for
+from tests.integration.providers.conftest import CLOCK, NO_REDIS, call_of, logic_for
 from tests.integration.providers.test_faults import refuse_wrong_vectors
+from tests.integration.transport.conftest import Connection, RawServer
 
 
 @pytest.mark.parametrize("provider", ["intelligence_api", "runpod", "together", "openrouter", "gemini"])
@@ -106,3 +113,27 @@ def test_many_texts_are_one_answer_in_their_order(fake: FakeProviders, road: Cal
 
     assert answer.result["embeddings"].shape == (250, 3072)
     assert [len(call.body["requests"]) for call in fake.calls("gemini")] == [100, 100, 50]
+
+
+@pytest.mark.parametrize("make", [CurlTransport, PooledTransport], ids=["curl", "urllib3"])
+def test_a_proxy_is_used_for_the_providers_if_the_operator_names_one(
+    make: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gifty_compute.high.build_transport", make)
+    logic = parse_logic(
+        "embedding: {providers: [intelligence_api]}\n"
+        "providers: {intelligence_api: {base_url: 'http://provider.invalid'}}"
+    )
+    with RawServer(answer_nothing) as proxy:
+        environ = {"INTELLIGENCE_API_TOKEN": "k", "PROVIDERS_PROXY": proxy.url}
+        high = build_high_road(environ, NO_REDIS, EngineShelf(), CLOCK, Random(1))
+        with pytest.raises(NoRoute):
+            high.router.run(call_of(logic, "embedding"))
+        high.close()
+
+    assert proxy.requests[0].startswith(b"POST http://provider.invalid/v1/embeddings HTTP/1.1\r\n")
+
+
+def answer_nothing(connection: Connection) -> None:
+    while connection.request() is not None:
+        connection.answer()
