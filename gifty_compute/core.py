@@ -20,6 +20,7 @@ from gifty_compute.maintain.leases import Leases
 from gifty_compute.maintain.maintainer import Maintainer
 from gifty_compute.maintain.metrics import MaintainMetrics
 from gifty_compute.maintain.placing import Placing
+from gifty_compute.maintain.retention import Retention
 from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.database import Database, connect
@@ -110,6 +111,7 @@ def build(
         Placing(database, store),
         Batches(database),
         Announcing(database, announcer),
+        Retention(database, lambda: logic.current.file.retention, clock),
     )
     return Core(
         settings=settings,

@@ -34,6 +34,7 @@ Address = Annotated[str, Field(pattern=r"^https?://[!-~]+$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 HeaderValue = Annotated[str, Field(pattern=r"^[ -~]*$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
 
 
 def is_name(text: str) -> bool:
@@ -234,6 +235,14 @@ class CallbacksSection(Section):
     )
 
 
+class RetentionSection(Section):
+    """For how many days what has ended is kept: for ever, unless asked, since results are paid for."""
+
+    completed_days: Days | None = None
+    failed_days: Days | None = None
+    cancelled_days: Days | None = None
+
+
 class LogicFile(Section):
     """The whole file."""
 
@@ -251,3 +260,4 @@ class LogicFile(Section):
     routing: RoutingSection = RoutingSection()
     leases: LeasesSection = LeasesSection()
     callbacks: CallbacksSection = CallbacksSection()
+    retention: RetentionSection = RetentionSection()

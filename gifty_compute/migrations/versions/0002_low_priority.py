@@ -39,8 +39,7 @@ CREATE INDEX ix_compute_tasks_holder ON compute_tasks (credential, worker_id, se
     WHERE status = 'processing';
 CREATE INDEX ix_compute_tasks_batch_status ON compute_tasks (batch_id, status, completed_at)
     WHERE batch_id IS NOT NULL;
-CREATE INDEX ix_compute_tasks_ended ON compute_tasks USING brin (completed_at)
-    WITH (pages_per_range = 32, autosummarize = on);
+CREATE INDEX ix_compute_tasks_ended ON compute_tasks (status, completed_at) WHERE completed_at IS NOT NULL;
 CREATE TABLE compute_batches (
     id uuid PRIMARY KEY,
     client text NOT NULL,
