@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -15,7 +16,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import click
-import structlog
 
 from gifty_compute.backoff import Backoff
 from gifty_compute.clock import SystemClock
@@ -33,7 +33,7 @@ from gifty_compute.wire.task import Holder, Task, Want
 
 __all__ = ["engine_performer", "main"]
 
-log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 # A result is reported again and again for about as long as its lease lasts (expected 93 s of waiting).
 _PATIENCE = Backoff(base=0.2, cap=20.0)
@@ -130,7 +130,7 @@ def _name(worker_id: str | None) -> str:
 def _warn_of_bare_http(api: str) -> None:
     parts = urlsplit(api.strip())
     if parts.scheme == "http" and not _is_loopback(str(parts.hostname)):
-        log.warning("the token travels unencrypted; use https", host=parts.hostname)
+        log.warning("the token travels unencrypted; use https", extra={"host": parts.hostname})
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from typing import Any
-
-import structlog
 
 from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Clock
@@ -16,7 +15,7 @@ from gifty_compute.wire.task import Holder, Task, Want
 
 __all__ = ["PollLoop"]
 
-log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 # Nothing to do: a new task waits two seconds at most.
 _IDLE = Backoff(base=0.1, cap=2.0)
@@ -60,7 +59,7 @@ class PollLoop:
                 barren = 0 if verdict.done else barren + 1
                 pause = self._pause_after(verdict, barren)
             self.tools.stop.wait(pause)
-        log.info("drained", **_counts(total), seconds=round(self.clock.monotonic() - began, 1))
+        log.info("drained", extra=_told(total, self.clock.monotonic() - began))
         return total
 
     def _claim_and_do(self) -> Verdict:
@@ -68,7 +67,7 @@ class PollLoop:
         verdict = perform(self.source, self.holder, self.want, self._do, self.tools)
         self._be_ready()
         if verdict.claimed:
-            log.info("worked", **_counts(verdict), seconds=round(self.clock.monotonic() - began, 3))
+            log.info("worked", extra=_told(verdict, self.clock.monotonic() - began))
         return verdict
 
     def _do(self, task: Task) -> dict[str, Any]:
@@ -79,7 +78,7 @@ class PollLoop:
     def _be_ready(self) -> None:
         if not self.ready.is_set():
             self.ready.set()
-            log.info("ready", worker_id=self.holder.worker_id, models=list(self.want.models))
+            log.info("ready", extra={"worker_id": self.holder.worker_id, "models": list(self.want.models)})
 
     def _pause_after(self, verdict: Verdict, barren: int) -> float:
         """None after work; else between half and all of a delay that grows, so that it never spins."""
@@ -92,7 +91,10 @@ class PollLoop:
         """What the server asked for, and jitter on top: workers told the same must not come back as one."""
         asked = error.retry_after if isinstance(error, Unavailable) else 0.0
         pause = asked + _TROUBLE.delay(refused, self.tools.rng)
-        log.warning("claim failed", code=error.code, reason=error.message, wait_seconds=round(pause, 2))
+        log.warning(
+            "claim failed",
+            extra={"code": error.code, "reason": error.message, "wait_seconds": round(pause, 2)},
+        )
         return pause
 
 
@@ -100,10 +102,12 @@ def _is_final(error: GiftyComputeError) -> bool:
     return isinstance(error, Unauthorized) or not error.retryable
 
 
-def _counts(verdict: Verdict) -> dict[str, int]:
+def _told(verdict: Verdict, seconds: float) -> dict[str, float]:
+    """What a line of the log says of some work: counts, and how long it took."""
     return {
         "done": verdict.done,
         "failed": verdict.failed,
         "lost": verdict.lost,
         "released": verdict.released,
+        "seconds": round(seconds, 3),
     }

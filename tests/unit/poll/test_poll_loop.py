@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
+from unittest.mock import ANY
 from uuid import UUID, uuid4
 
 import pytest
-import structlog
 
 from gifty_compute.clock import SystemClock
 from gifty_compute.errors import EngineError, GiftyComputeError, NotFound, Unavailable
+from gifty_compute.logging import JsonLines
 from gifty_compute.perform import Performer, Tools, Verdict
 from gifty_compute.poll.loop import PollLoop
 from gifty_compute.poll.refusals import TokenRefused
@@ -100,8 +102,19 @@ def stop() -> NotedStop:
 
 @pytest.fixture
 def events() -> Any:
-    with structlog.testing.capture_logs() as captured:
-        yield captured
+    """What the loop's log lines say."""
+    captured: list[dict[str, Any]] = []
+
+    class Note(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            captured.append(json.loads(JsonLines().format(record)))
+
+    log, note = logging.getLogger("gifty_compute.poll"), Note()
+    log.addHandler(note)
+    log.setLevel(logging.INFO)
+    yield captured
+    log.removeHandler(note)
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
@@ -249,7 +262,9 @@ def test_a_claim_is_one_line_of_counts_and_an_empty_one_is_none(
     assert [event["event"] for event in events] == ["ready", "worked", "drained"]
     assert events[1] == {
         "event": "worked",
-        "log_level": "info",
+        "level": "info",
+        "logger": "gifty_compute.poll.loop",
+        "timestamp": ANY,
         "done": 2,
         "failed": 0,
         "lost": 0,
