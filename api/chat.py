@@ -11,7 +11,7 @@ from flask import Blueprint, Response
 from api.admission import admission
 from api.answers import json_answer
 from api.operation import core, operation, request_id
-from api.road import ERRORS, answer_headers, as_task, ask, call_of
+from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask, call_of
 from gifty_compute.errors import ProviderError
 from gifty_compute.providers.base import QUIET, Usage
 from gifty_compute.routing.router import ChatStream
@@ -30,7 +30,8 @@ blueprint = Blueprint("chat", __name__)
     body=ChatRequest,
     answers={200: ChatAnswer, 202: Task},
     errors=ERRORS,
-    headers=("Idempotency-Key",),
+    headers=HEADERS,
+    gives=GIVES,
     text="text/event-stream",
 )
 def chat(body: ChatRequest) -> Response:

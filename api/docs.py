@@ -73,7 +73,12 @@ def document(app: Flask) -> dict[str, Any]:
                     "scheme": "bearer",
                     "description": "One whose role is operator.",
                 },
-                "internalHeader": {"type": "apiKey", "in": "header", "name": "X-Internal-Token"},
+                "header": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Internal-Token",
+                    "description": "The same tokens, where a proxy needs Authorization for itself.",
+                },
             },
         },
     }
@@ -142,9 +147,7 @@ def _statuses(described: Operation) -> list[int]:
 def _security(described: Operation) -> list[dict[str, list[str]]]:
     if described.scope is None:
         return []
-    if described.scope == "internal":
-        return [{"internal": []}, {"internalHeader": []}]
-    return [{described.scope: []}]
+    return [{described.scope: []}, {"header": []}]
 
 
 def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[str, Any]:
@@ -152,16 +155,28 @@ def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[st
     content: dict[str, Any] = {}
     if model is not None:
         content["application/json"] = {"schema": {"$ref": names[model, "serialization"]}}
+    task = described.answers.get(202)
+    if status == 200 and "Idempotency-Key" in described.headers and task not in (None, model):
+        # Of a body with priority low that came before.
+        kinds = [content["application/json"]["schema"], {"$ref": names[task, "serialization"]}]
+        content["application/json"] = {"schema": {"anyOf": kinds}}
     if status == 200 and described.text is not None:
         content[described.text] = {"schema": {"type": "string"}}
     if status == 200:
         for media, line in described.media.items():
             binary = {"schema": {"type": "string", "format": "binary"}}
             content[media] = binary if line is None else _lines(names[line, "serialization"])
-    answer: dict[str, Any] = {"description": _WORDS[status], "content": content}
+    headers: dict[str, Any] = {
+        name: {"schema": {"type": "string"}} for name in _answer_headers(status, described)
+    }
     if status == 503:
-        answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-    return answer
+        headers["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds."}
+    return {"description": _WORDS[status], "headers": headers, "content": content}
+
+
+def _answer_headers(status: int, described: Operation) -> list[str]:
+    """Those of every answer, and those of this one."""
+    return ["X-Request-Id", "Server-Timing", *(described.gives if status == 200 else ())]
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from api.answers import json_answer
+from api.facade import this_request
 from api.operation import request_id
 from gifty_compute import errors
 
@@ -86,7 +87,8 @@ def _answer(status: int, type_: str, code: str, message: str, param: str | None)
     body = _body(type_, code, message, param, request_id())
     if request.path.startswith("/internal/"):
         body["detail"] = message  # Gifty's older clients read this.
-    return json_answer(body, status)
+    version = this_request().logic_version
+    return json_answer(body, status, headers={"X-Gifty-Config": version} if version else None)
 
 
 def _body(type_: str, code: str, message: str, param: str | None, request: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ class FacadeRequest(Request):
     """The name that its credential goes by."""
     request_id: str = ""
     """Empty until somebody asks for it."""
+    logic_version: str = ""
+    """Of the logic that it goes by, as soon as that is chosen."""
 
     def header(self, name: str) -> str | None:
         """A header by its name in the environ, as HTTP_X_REQUEST_ID: a look into a dict and no more."""

@@ -10,7 +10,7 @@ from flask import Blueprint, Response
 
 from api.answers import json_answer
 from api.operation import operation
-from api.road import ERRORS, answer_headers, as_task, ask
+from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask
 from gifty_compute.providers.base import Usage
 from gifty_compute.wire.answers import ClassifyAnswer, EmbeddingAnswer, RerankAnswer, ScoreAnswer
 from gifty_compute.wire.classify import ClassifyRequest
@@ -30,7 +30,8 @@ blueprint = Blueprint("high", __name__)
     body=EmbeddingRequest,
     answers={200: EmbeddingAnswer, 202: Task},
     errors=ERRORS,
-    headers=("Idempotency-Key",),
+    headers=HEADERS,
+    gives=(*GIVES, "X-Gifty-Space"),
 )
 def embeddings(body: EmbeddingRequest) -> Response:
     """One vector a text, in the order of the texts, all of one space."""
@@ -59,7 +60,8 @@ def embeddings(body: EmbeddingRequest) -> Response:
     body=RerankRequest,
     answers={200: RerankAnswer, 202: Task},
     errors=ERRORS,
-    headers=("Idempotency-Key",),
+    headers=HEADERS,
+    gives=GIVES,
 )
 def rerank(body: RerankRequest) -> Response:
     """A score for each document, and the documents best first."""
@@ -90,7 +92,8 @@ def rerank(body: RerankRequest) -> Response:
     body=ClassifyRequest,
     answers={200: ClassifyAnswer, 202: Task},
     errors=ERRORS,
-    headers=("Idempotency-Key",),
+    headers=HEADERS,
+    gives=GIVES,
 )
 def classify(body: ClassifyRequest) -> Response:
     """Gifty's category for each of a shop's category names."""
@@ -106,7 +109,8 @@ def classify(body: ClassifyRequest) -> Response:
     body=ScoreRequest,
     answers={200: ScoreAnswer, 202: Task},
     errors=ERRORS,
-    headers=("Idempotency-Key",),
+    headers=HEADERS,
+    gives=GIVES,
 )
 def score(body: ScoreRequest) -> Response:
     """How good a gift a product is."""

@@ -22,7 +22,7 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 
 
 def install(app: Facade, core: Core) -> None:
-    """Counts every answer of the application, by the path's pattern and the status."""
+    """Counts every answer of the application, by the path's pattern and the status, and says what it took."""
     registry, clock = core.high.registry, core.clock
     answers = Counter("gifty_answers", "Answers", ("path", "status"), registry=registry)
     seconds = Histogram(
@@ -40,7 +40,9 @@ def install(app: Facade, core: Core) -> None:
         asked = this_request()
         path = asked.url_rule.rule if asked.url_rule else "none"
         of_status(path, answer.status_code).inc()
-        of_path(path).observe(clock.monotonic() - asked.began)
+        took = clock.monotonic() - asked.began
+        of_path(path).observe(took)
+        answer.headers.add("Server-Timing", f"app;dur={took * 1000:.1f}")
         return answer
 
     app.before_request(begin)

@@ -42,6 +42,8 @@ class Operation:
     """What each line of a body of JSON Lines is; the view reads it."""
     media: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)
     """The media types of a 200 that comes in several, and what each line of it is."""
+    gives: tuple[str, ...] = field(default=())
+    """The headers of a 200, beside those that every answer has."""
 
 
 operations: dict[Callable[..., Any], Operation] = {}
@@ -59,13 +61,14 @@ def operation(
     text: str | None = None,
     lines: type[BaseModel] | None = None,
     media: Mapping[str, type[BaseModel] | None] | None = None,
+    gives: tuple[str, ...] = (),
 ) -> Callable[[View], View]:
     """Makes a view that is called with `body` and `query` parsed, as far as it has them."""
 
     def decorate(view: View) -> View:
         @functools.wraps(view)
         def enter(**path: str) -> Response:
-            clock, asked = core().clock, this_request()
+            asked = this_request()
             if scope is not None:
                 guard: Guard = this_app().extensions["guard"]
                 asked.caller = guard.name(scope, asked)
@@ -74,12 +77,11 @@ def operation(
                 parsed["query"] = _read_query(query)
             if body is not None:
                 parsed["body"] = parse(body, _read_json(asked))
-            answer = view(**path, **parsed)
-            took_ms = (clock.monotonic() - asked.began) * 1000
-            answer.headers.add("Server-Timing", f"app;dur={took_ms:.1f}")
-            return answer
+            return view(**path, **parsed)
 
-        operations[enter] = Operation(scope, body, query, answers, errors, headers, text, lines, media or {})
+        operations[enter] = Operation(
+            scope, body, query, answers, errors, headers, text, lines, media or {}, gives
+        )
         return enter
 
     return decorate

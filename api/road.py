@@ -17,10 +17,14 @@ from gifty_compute.routing.call import Answer, Call
 from gifty_compute.wire.body import Deliverable
 from gifty_compute.wire.task import SubmitRequest
 
-__all__ = ["ERRORS", "answer_headers", "as_task", "ask", "call_of"]
+__all__ = ["ERRORS", "GIVES", "HEADERS", "answer_headers", "as_task", "ask", "call_of"]
 
 ERRORS = (400, 401, 409, 413, 415, 422, 502, 503, 504)
 """What every high-priority path may answer."""
+HEADERS = ("Idempotency-Key", "X-Gifty-Hop")
+"""What it looks at; the first with priority low alone, the second with priority high."""
+GIVES = ("X-Gifty-Provider", "X-Gifty-Attempts", "X-Gifty-Config", "X-Gifty-Cache")
+"""The headers of its answers."""
 
 
 def ask(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Logic, Answer]:
@@ -40,6 +44,7 @@ def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
             "Idempotency-Key does not go with priority high", param="Idempotency-Key", code="wrong_priority"
         )
     logic = core().logic
+    this_request().logic_version = logic.version
     section = logic.section(kind)
     timeout_ms = body.timeout_ms or section.timeout_ms
     if timeout_ms > section.max_timeout_ms:
