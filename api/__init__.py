@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from api import batch_results, batches, bridge, chat, docs, errors, health, high, metrics, ops, results, tasks
+from api import (
+    batch_results,
+    batches,
+    bridge,
+    chat,
+    docs,
+    errors,
+    health,
+    high,
+    metrics,
+    ops,
+    results,
+    tasks,
+    tokens,
+)
 from api.admission import Admission
 from api.auth import Guard
 from api.facade import Facade
@@ -20,10 +34,13 @@ def create_app(core: Core) -> Facade:
     app.extensions["core"] = core
     settings = core.settings
     app.extensions["guard"] = Guard(
-        api=settings.api_tokens, internal=settings.internal_api_token, ops=settings.ops_tokens
+        api=settings.api_tokens,
+        internal=settings.internal_api_token,
+        ops=settings.ops_tokens,
+        find=core.tokens.find,
     )
     app.extensions["admission"] = Admission(core.settings.facade_threads)
-    parts = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics, ops)
+    parts = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics, ops, tokens)
     for part in parts:
         app.register_blueprint(part.blueprint)
     if core.settings.docs_enabled:

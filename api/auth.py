@@ -4,42 +4,63 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import SecretStr
 
 from api.facade import FacadeRequest
 from gifty_compute.errors import Unauthorized
+from gifty_compute.wire.token import WorkerToken
 
 __all__ = ["Guard", "Scope"]
 
 Scope = Literal["api", "internal", "ops", "operator"]
+"""Whose paths: the backend's, workers', operators' to look at, operators' to change something."""
 _Named = tuple[tuple[str, SecretStr], ...]
 
 
 class Guard:
-    """Knows every token by its hash, so that neither length nor prefix of one shows in the time taken."""
+    """Knows every token of the settings by its hash: neither length nor prefix shows in the time taken.
 
-    def __init__(self, *, api: _Named, internal: _Named, ops: _Named = ()) -> None:
-        self._tokens: dict[Scope, list[tuple[str, bytes]]] = {
-            "api": [(name, _digest(token.get_secret_value())) for name, token in api],
-            "internal": [(name, _digest(token.get_secret_value())) for name, token in internal],
-            "ops": [(name, _digest(token.get_secret_value())) for name, token in ops],
+    `find` looks up a worker's own token, by its hash too, at each request: one that is revoked is refused at
+    the next.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: _Named,
+        internal: _Named,
+        ops: _Named = (),
+        find: Callable[[str], WorkerToken | None] = lambda _: None,
+    ) -> None:
+        operators = tuple(named for named in ops if named[0].endswith(":operator"))
+        scopes: dict[Scope, _Named] = {"api": api, "internal": internal, "ops": ops, "operator": operators}
+        self._tokens = {
+            scope: [(name, _digest(token.get_secret_value())) for name, token in named]
+            for scope, named in scopes.items()
         }
-        # Whoever may act may also look.
-        self._tokens["operator"] = [
-            (name, token) for name, token in self._tokens["ops"] if name.endswith(":operator")
-        ]
+        self._find = find
 
-    def name(self, scope: Scope, request: FacadeRequest) -> str:
-        """The name that goes with the credential. Raises Unauthorized, which says nothing more."""
-        sent = [_digest(credential) for credential in _credentials(request)]
+    def admit(self, scope: Scope, request: FacadeRequest) -> None:
+        """Notes with the request who calls.
+
+        Raises Unauthorized, which says nothing more; StoreUnavailable where a worker's own token cannot be
+        looked up.
+        """
+        credentials = _credentials(request)
+        sent = [_digest(credential) for credential in credentials]
         found = [
             name for name, token in self._tokens[scope] for one in sent if hmac.compare_digest(token, one)
         ]
-        if not found:
+        if found:
+            request.caller = found[0]
+            return
+        own = next(filter(None, map(self._find, credentials)), None) if scope == "internal" else None
+        if own is None:
             raise Unauthorized
-        return found[0]
+        request.caller, request.worker_token = str(own.id), own
 
 
 def _credentials(request: FacadeRequest) -> list[str]:

@@ -12,11 +12,13 @@ from pydantic import BaseModel, Field
 from api.admission import Admission, admission
 from api.answers import json_answer, task_json
 from api.compression import compressed
+from api.facade import this_request
 from api.operation import core, holder_of, operation
 from api.query import Query
 from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
 from gifty_compute.core import Core
+from gifty_compute.errors import Unauthorized
 from gifty_compute.wire.json import write_json
 from gifty_compute.wire.task import (
     Claimed,
@@ -102,7 +104,10 @@ def claim(query: ClaimQuery) -> Response:
     """Hands out ready tasks; each becomes `processing` and nobody else's."""
     for task_type in query.task_type:
         core().logic.require_type(task_type)
-    want, holder = query.want(), holder_of(query.worker_id, query.session)
+    want, holder = _in_scope(query.want()), holder_of(query.worker_id, query.session)
+    if (own := this_request().worker_token) and own.quarantined_at:
+        # What it would be handed nobody would believe.
+        return json_answer(_claimed(core(), _none(core())))
     with admission().worker_place():
         claimed = _claim(core(), holder, want)
     if not claimed.tasks and want.wait_seconds:
@@ -111,10 +116,24 @@ def claim(query: ClaimQuery) -> Response:
     return json_answer(_claimed(core(), claimed))
 
 
+def _in_scope(want: Want) -> Want:
+    """What of it the worker's own token may claim. Raises Unauthorized where that is nothing."""
+    own = this_request().worker_token
+    if own is None:
+        return want
+    allowed = own.in_scope(want.task_types)
+    if want.task_types and not allowed:
+        raise Unauthorized
+    return want.model_copy(update={"task_types": allowed})
+
+
+def _none(core: Core) -> Claimed:
+    return Claimed(tasks=(), lease_seconds=core.logic.file.leases.seconds)
+
+
 def _claim(core: Core, holder: Holder, want: Want) -> Claimed:
-    logic = core.logic
-    if not logic.file.features.enable_external_workers:
-        return Claimed(tasks=(), lease_seconds=logic.file.leases.seconds)
+    if not core.logic.file.features.enable_external_workers:
+        return _none(core)
     return core.store.claim(holder, want)
 
 
@@ -134,7 +153,7 @@ def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> 
     claim, and no task is handed to nobody. When the database fails meanwhile the answer breaks off: its
     status is sent by then, and a claim that may have been made must be asked for again by its claim_id.
     """
-    claimed, unlucky = Claimed(tasks=(), lease_seconds=core.logic.file.leases.seconds), 0
+    claimed, unlucky = _none(core), 0
     until = Deadline.after(want.wait_seconds, core.clock)
     leave = admission.try_enter()
     try:
@@ -160,15 +179,15 @@ def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> 
 )
 def heartbeat(body: HeartbeatRequest) -> Response:
     """Renews each lease by its own length; `exhaustive` names all that the session holds."""
-    features, leases = core().logic.file.features, core().logic.file.leases
+    logic, own = core().logic.file, this_request().worker_token
     with admission().worker_place():
         holder = holder_of(body.worker_id, body.session)
         extension = core().store.extend(holder, body.tasks, exhaustive=body.exhaustive)
     answer: dict[str, Any] = {
-        "lease_seconds": leases.seconds,
+        "lease_seconds": logic.leases.seconds,
         "lost": extension.lost,
         "cancelled": extension.cancelled,
-        "drain": not features.enable_external_workers,
+        "drain": not logic.features.enable_external_workers or bool(own and own.quarantined_at),
     }
     return json_answer(answer)
 

@@ -20,7 +20,8 @@ __all__ = ["blueprint", "document"]
 blueprint = Blueprint("docs", __name__, template_folder="templates")
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"<(\w+)>")
-_FORMATS = {"task_id": {"format": "uuid"}}
+_FORMATS = {name: {"format": "uuid"} for name in ("task_id", "token_id")}
+_WORKERS = "A token of INTERNAL_API_TOKEN, or a worker's own."
 _WORDS = {
     200: "Done.",
     202: "Committed; the task will be done.",
@@ -66,7 +67,11 @@ def document(app: Flask) -> dict[str, Any]:
             "schemas": definitions["$defs"],
             "securitySchemes": {
                 "api": {"type": "http", "scheme": "bearer", "description": "A token of API_TOKENS."},
-                "internal": {"type": "http", "scheme": "bearer", "description": "INTERNAL_API_TOKEN."},
+                "internal": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": _WORKERS,
+                },
                 "ops": {"type": "http", "scheme": "bearer", "description": "A token of OPS_TOKENS."},
                 "operator": {
                     "type": "http",

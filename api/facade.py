@@ -9,6 +9,7 @@ from flask import Flask, Request, current_app, request
 from werkzeug.routing import MapAdapter
 
 from gifty_compute.errors import TooLarge
+from gifty_compute.wire.token import WorkerToken
 
 __all__ = ["Facade", "FacadeRequest", "this_app", "this_request"]
 
@@ -20,6 +21,8 @@ class FacadeRequest(Request):
     """When it came, by the monotonic clock."""
     caller: str = ""
     """The name that its credential goes by."""
+    worker_token: WorkerToken | None = None
+    """The credential, where it is a worker's own."""
     request_id: str = ""
     """Empty until somebody asks for it."""
     logic_version: str = ""

@@ -71,7 +71,7 @@ def operation(
             asked = this_request()
             if scope is not None:
                 guard: Guard = this_app().extensions["guard"]
-                asked.caller = guard.name(scope, asked)
+                guard.admit(scope, asked)
             parsed: dict[str, Any] = {}
             if query is not None:
                 parsed["query"] = _read_query(query)
@@ -100,7 +100,8 @@ def caller() -> str:
 
 def holder_of(worker_id: str, session: str) -> Holder:
     """Who a worker is: the credential is the token's, and what it says names an instance within it."""
-    return Holder(worker_id=worker_id, session=session, credential=caller())
+    own = this_request().worker_token is not None
+    return Holder(worker_id=worker_id, session=session, credential=caller(), strict=own)
 
 
 def request_id() -> str:

@@ -78,13 +78,15 @@ def results(body: ResultsRequest) -> Response:
 
 
 def _take(core: Core, holder: Holder, outcome: Outcome, stored: Task) -> Task:
-    task = _as_said(stored, outcome)
+    task = _as_said(holder, stored, outcome)
     if outcome.status == "failed":
         return core.store.fail(holder, task, outcome.error or _NO_REASON, retryable=outcome.retryable)
     return core.store.complete(holder, task, _result_of(outcome))
 
 
-def _as_said(stored: Task, outcome: Outcome) -> Task:
+def _as_said(holder: Holder, stored: Task, outcome: Outcome) -> Task:
+    if holder.strict and outcome.attempt is None:
+        raise InvalidRequest("with a token of its own a worker names the attempt", param="attempt")
     # Without an attempt the sender speaks of whichever was handed out: the store reads 0 as "unsaid".
     return stored.model_copy(update={"attempt": outcome.attempt or 0})
 
@@ -122,13 +124,18 @@ class _Bulk:
         for place, outcome in self._outcomes.items():
             first = outcome.id not in seen
             seen.add(outcome.id)
-            if first and outcome.status == "completed" and outcome.result and outcome.id in self._tasks:
+            if first and self._is_whole(outcome):
                 good.append((place, outcome))
-        pairs = [(_as_said(self._tasks[one.id], one), _result_of(one)) for _, one in good]
+        pairs = [(_as_said(self._holder, self._tasks[one.id], one), _result_of(one)) for _, one in good]
         for (place, one), error in zip(
             good, self._core.store.complete_many(self._holder, pairs), strict=True
         ):
             self._verdicts[place] = _refused(one.id, error) if error else _taken(one, "completed")
+
+    def _is_whole(self, outcome: Outcome) -> bool:
+        """Whether nothing but its result is left to judge."""
+        said = outcome.attempt is not None or not self._holder.strict
+        return outcome.status == "completed" and bool(outcome.result) and said and outcome.id in self._tasks
 
     def _one(self, outcome: Outcome) -> OutcomeVerdict:
         try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from random import Random
 
@@ -22,12 +25,15 @@ from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import read_logic
 from gifty_compute.migrations import migrate as migrate_schema
-from gifty_compute.queue.database import connect
+from gifty_compute.queue.database import Database, connect
+from gifty_compute.queue.tokens import WorkerTokens
 from gifty_compute.settings import read_logic_settings
 from gifty_compute.spaces import record as record_space
 from gifty_compute.stack.options import Options, default_data_dir
 from gifty_compute.stack.up import up as run_up
 from gifty_compute.version import VERSION
+from gifty_compute.wire.body import parse
+from gifty_compute.wire.token import MintRequest, Trust, WorkerToken
 
 __all__ = ["main"]
 
@@ -81,14 +87,8 @@ def demo(keep: bool) -> None:
 @main.command()
 def migrate() -> None:
     """Bring the tables of DATABASE_URL up to date; safe to run twice, or twice at once."""
-    dsn = os.environ.get("DATABASE_URL")
-    if not dsn:
-        raise click.ClickException("DATABASE_URL is not set: it names the database to migrate")
-    database = connect(dsn)
-    try:
+    with _database() as database:
         migrate_schema(database.engine)
-    finally:
-        database.close()
     click.echo("migrated")
 
 
@@ -146,6 +146,84 @@ def record(space: str, provider: str, output: Path | None) -> None:
         high.close()
     click.echo(f"{path}: {len(recorded.texts)} vectors of {recorded.dim} numbers")
     click.echo(f"Now say in logic.yaml:  spaces: {{{space}: {{reference: spaces/{path.name}}}}}")
+
+
+@main.group()
+def tokens() -> None:
+    """Workers' own tokens, in the database of DATABASE_URL."""
+
+
+@tokens.command()
+@click.argument("name")
+@click.option("--task-type", "task_types", multiple=True, help="What it may claim.  [default: all]")
+@click.option(
+    "--trust",
+    type=click.Choice(["trusted", "untrusted"]),
+    default="trusted",
+    show_default=True,
+    help="untrusted: a stranger's machine, whose results are checked.",
+)
+@click.option("--days", type=click.IntRange(1, 3650), help="Until it expires.  [default: never]")
+def create(name: str, task_types: tuple[str, ...], trust: Trust, days: int | None) -> None:
+    """Make a token for one worker, by a NAME that operators see, and print it: it is shown this once."""
+    settings = read_logic_settings()
+    logic = read_logic(settings.logic_config_path, settings.llm_overrides)
+    for task_type in task_types:
+        logic.require_type(task_type)
+    request = parse(
+        MintRequest, {"name": name, "task_types": [*task_types], "trust": trust, "expires_in_days": days}
+    )
+    with _database() as database:
+        click.echo(WorkerTokens(database).mint(request, created_by="cli").token)
+
+
+@tokens.command("list")
+def list_tokens() -> None:
+    """Show all tokens, newest first, and what became of them."""
+    with _database() as database:
+        found = WorkerTokens(database).list()
+    table = Table("name", "id", "task types", "trust", "created by", "expires", "state")
+    for token in found:
+        types, expires = ", ".join(token.task_types) or "all", _day(token.expires_at)
+        table.add_row(token.name, str(token.id), types, token.trust, token.created_by, expires, _state(token))
+    Console().print(table)
+
+
+@tokens.command()
+@click.argument("token")
+def revoke(token: str) -> None:
+    """Refuse TOKEN, a name or an id, from the next request on."""
+    with _database() as database:
+        known = WorkerTokens(database)
+        for one in known.list():
+            if str(one.id) == token or (one.name == token and one.revoked_at is None):
+                click.echo(
+                    f"{one.name} is revoked since {known.revoke(one.id).revoked_at:%Y-%m-%d %H:%M} UTC"
+                )
+                return
+    raise click.ClickException(f"there is no worker token {token!r}; `gifty-compute tokens list` shows all")
+
+
+def _state(token: WorkerToken) -> str:
+    if token.revoked_at is not None:
+        return f"revoked {_day(token.revoked_at)}"
+    return f"quarantined {_day(token.quarantined_at)}" if token.quarantined_at is not None else "valid"
+
+
+def _day(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d}" if moment is not None else "never"
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
+    dsn = os.environ.get("DATABASE_URL")
+    if not dsn:
+        raise click.ClickException("DATABASE_URL is not set: it names the database")
+    database = connect(dsn)
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 def _high_road() -> tuple[Logic, HighRoad, Clock]:

@@ -27,6 +27,7 @@ from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.outbox import Outbox
 from gifty_compute.queue.results import BatchResults
 from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.tokens import WorkerTokens
 from gifty_compute.queue.waits import Waits
 from gifty_compute.settings import Settings
 
@@ -46,6 +47,7 @@ class Core:
     batches: BatchStore
     results: BatchResults
     announcer: Announcer
+    tokens: WorkerTokens
     waits: Waits
     callbacks: Callbacks
     maintainer: Maintainer
@@ -123,6 +125,7 @@ def build(
         batches=batches,
         results=BatchResults(database),
         announcer=announcer,
+        tokens=WorkerTokens(database),
         waits=Waits(store, cap=settings.facade_threads // 4),
         callbacks=callbacks,
         maintainer=Maintainer(

@@ -21,6 +21,7 @@ from gifty_compute.perform import TaskSource
 from gifty_compute.poll.client import PollClient
 from gifty_compute.queue.store import Origin
 from gifty_compute.wire.task import Held, Holder, SubmitRequest, Task, Want
+from gifty_compute.wire.token import MintRequest
 
 # Over HTTP the facade fills in the credential from the token, which goes by this name.
 ALICE = Holder(worker_id="alice", session="1", credential="shared")
@@ -28,11 +29,14 @@ BOB = Holder(worker_id="bob", session="1", credential="shared")
 MODEL = "multilingual-e5-small"
 
 
-@pytest.fixture(params=["sql", "http"])
+@pytest.fixture(params=["sql", "http", "http with a token of its own"])
 def source(request: pytest.FixtureRequest, core: Core) -> TaskSource:
     if request.param == "sql":
         return core.store
-    return PollClient(request.getfixturevalue("facade_url"), "internal-token")
+    token = "internal-token"
+    if request.param != "http":
+        token = core.tokens.mint(MintRequest(name="alice"), created_by="anna").token
+    return PollClient(request.getfixturevalue("facade_url"), token)
 
 
 @pytest.fixture

@@ -91,7 +91,8 @@ GROUP BY w.task_type, w.model
 -- The next ready tasks of these (task type, model) pairs, or tasks named by their ids as far as they are ready.
 -- High before low, then one client's lane after another beginning with a random one, then oldest first. A
 -- suspect is handed out alone, before others of its priority. No more than :limit rows, than leave this worker
--- below :most_held leases, than about :max_tokens; one task in any case. A claim_id counts once.
+-- (all that share the token, if it is a worker's own) below :most_held leases, than about :max_tokens; one task in
+-- any case. A claim_id counts once.
 -- The recursive part skips from lane to lane through ix_compute_tasks_ready, so a client with a million rows
 -- costs no more to pass than one with ten. The nested loop over `turns` must keep its order and stop at the
 -- limit: no ORDER BY outside, or every candidate of every lane would be locked first.
@@ -177,7 +178,7 @@ picked AS MATERIALIZED (
       AND place + (
             SELECT count(*)
             FROM compute_tasks
-            WHERE status = 'processing' AND credential = :credential AND worker_id = :worker_id
+            WHERE status = 'processing' AND credential = :credential AND (:strict OR worker_id = :worker_id)
           ) <= :most_held
 ),
 fresh AS (

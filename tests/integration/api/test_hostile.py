@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from api import create_app
 from gifty_compute.core import Core
-from tests.integration.conftest import API, WORKER
+from tests.integration.conftest import API, OPS, WORKER
 
 TASK = {"task_type": "embedding", "payload": {"texts": ["a"]}}
 DEEP: Any = {}
@@ -284,6 +284,44 @@ def test_results_over_the_limit_are_413_as_a_whole(client: FlaskClient) -> None:
     answer = client.post("/internal/workers/results", json=body, headers=WORKER)
 
     assert (answer.status_code, answer.json["error"]["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"name": ""},
+        {"name": "a b"},
+        {"name": "-a"},
+        {"name": "a\n"},
+        {"name": "a" * 101},
+        {"name": "a\x00"},
+        {"name": "чай"},
+        {"name": "a", "task_types": ["soup"]},
+        {"name": "a", "task_types": "embedding"},
+        {"name": "a", "task_types": ["embedding"] * 101},
+        {"name": "a", "trust": "blind"},
+        {"name": "a", "expires_in_days": 0},
+        {"name": "a", "expires_in_days": 10**9},
+        {"name": "a", "expires_in_days": 1.5},
+        {"name": "a", "token": "gwt_mine"},
+    ],
+)
+def test_a_token_that_breaks_a_rule_is_422_and_not_made(client: FlaskClient, core: Core, body: Any) -> None:
+    answer = client.post("/ops/tokens", json=body, headers=OPS)
+
+    assert answer.status_code == 422
+    assert_contract_shape(answer)
+    assert core.tokens.list() == []
+
+
+@pytest.mark.parametrize("token_id", ["nonsense", "%00", "00000000-0000-0000-0000-000000000000"])
+def test_an_unknown_token_cannot_be_revoked(client: FlaskClient, token_id: str) -> None:
+    answer = client.post(f"/ops/tokens/{token_id}/revoke", headers=OPS)
+
+    assert answer.status_code == 404
+    assert_contract_shape(answer)
 
 
 def test_a_token_of_the_workers_counts_beside_a_proxys_authorization(client: FlaskClient) -> None:
