@@ -2,62 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-
-import pytest
 import requests
 
-from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.core import Core
-from gifty_compute.embedded.valkey import Valkey
 from gifty_compute.queue.store import Origin
 from gifty_compute.wire.task import SubmitRequest
-from tests.conftest import LOCAL_LOGIC, ROOT
 from tests.integration.conftest import WORKER
 
-OPTIONS = ("--interface", "wsgi", "--blocking-threads", "16", "--host", "127.0.0.1", "--no-ws")
 WAITING = "/internal/workers/tasks?worker_id=w&wait=25&lease=30"
-
-
-@pytest.fixture
-def granian(database_url: str, valkey: Valkey) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "granian", *OPTIONS, "--port", str(port), "api.wsgi:app"],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "DATABASE_URL": database_url,
-            "REDIS_URL": valkey.url,
-            "INTERNAL_API_TOKEN": "internal-token",
-            "LOGIC_CONFIG_PATH": str(LOCAL_LOGIC),
-            "FACADE_THREADS": "16",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    deadline = Deadline.after(60, SystemClock())
-    while not answers(url):
-        assert not deadline.expired, "granian did not start"
-        threading.Event().wait(0.1)
-    yield url
-    server.terminate()
-    server.wait(60)
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/readyz", timeout=5).status_code == 200
-    except requests.ConnectionError:
-        return False
 
 
 def submit(core: Core) -> str:
