@@ -1,0 +1,153 @@
+"""Redis and PostgreSQL that are flushed, restarted, hang, or lose their replies, under load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import pytest
+import redis
+
+from gifty_compute.embedded.postgres import Postgres
+from gifty_compute.embedded.valkey import Valkey
+from tests.chaos.fleet import SOAK, Audit, Fleet, scaled
+from tests.chaos.proxy import FaultProxy
+from tests.e2e.service import eventually
+
+pytestmark = pytest.mark.timeout(0 if SOAK else 400)
+
+NewFleet = Callable[..., Fleet]
+Report = Callable[[str, Audit], None]
+TASKS = scaled(150, 10_000)
+
+
+@pytest.fixture
+def redis_proxy(servers: tuple[Postgres, Valkey]) -> Iterator[FaultProxy]:
+    with FaultProxy(unquote(urlsplit(servers[1].url).path)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def database_proxy(servers: tuple[Postgres, Valkey]) -> Iterator[FaultProxy]:
+    [directory] = parse_qs(urlsplit(servers[0].url).query)["host"]
+    with FaultProxy(f"{directory}/.s.PGSQL.5432") as proxy:
+        yield proxy
+
+
+def through(proxy: FaultProxy) -> Callable[[str], str]:
+    """The same address, by way of the proxy."""
+
+    def lead(url: str) -> str:
+        parts = urlsplit(url)
+        user = f"{parts.username or ''}:{quote(parts.password or '', safe='')}"
+        scheme, path = ("redis", "/0") if parts.scheme == "unix" else (parts.scheme, parts.path)
+        return f"{scheme}://{user}@127.0.0.1:{proxy.port}{path}"
+
+    return lead
+
+
+def under_load(fleet: Fleet, tasks: int) -> threading.Thread:
+    """Half of the tasks are there, the others are coming."""
+    url = fleet.facade()
+    fleet.celery("celery-1")
+    fleet.poll_worker("poll-1", url)
+    fleet.wait_ready()
+    fleet.submit(tasks // 2)
+    submitter = threading.Thread(target=fleet.submit, args=(tasks - tasks // 2,))
+    submitter.start()
+    return submitter
+
+
+def test_a_flush_of_redis_loses_nothing(
+    new_fleet: NewFleet, report: Report, servers: tuple[Postgres, Valkey]
+) -> None:
+    fleet = new_fleet()
+    submitter = under_load(fleet, TASKS)
+
+    with redis.Redis.from_url(servers[1].url) as client:
+        client.flushall()
+    submitter.join(300)
+    with redis.Redis.from_url(servers[1].url) as client:
+        client.flushall()
+
+    report(f"{TASKS} tasks, 2 flushes", fleet.all_ended(within=300))
+
+
+def test_a_restart_of_redis_loses_nothing(
+    new_fleet: NewFleet, report: Report, servers: tuple[Postgres, Valkey]
+) -> None:
+    fleet = new_fleet()
+    submitter = under_load(fleet, TASKS)
+
+    servers[1].child.stop()
+    servers[1].child.start()
+    servers[1].wait_ready()
+    submitter.join(300)
+
+    report(f"{TASKS} tasks, 1 restart", fleet.all_ended(within=300))
+
+
+def test_a_redis_that_hangs_holds_up_no_submit_for_good(
+    new_fleet: NewFleet, report: Report, redis_proxy: FaultProxy
+) -> None:
+    fleet = new_fleet(redis_url=through(redis_proxy))
+    submitter = under_load(fleet, TASKS)
+
+    with redis_proxy.hanging():
+        before = len(fleet.accepted)
+        eventually(lambda: len(fleet.accepted) > before + 5, within=60, what="submits go on")
+    submitter.join(300)
+
+    report(f"{TASKS} tasks, 1 hang", fleet.all_ended(within=300))
+
+
+def test_lost_replies_of_redis_lose_nothing(
+    new_fleet: NewFleet, report: Report, redis_proxy: FaultProxy
+) -> None:
+    fleet = new_fleet(redis_url=through(redis_proxy))
+    submitter = under_load(fleet, TASKS)
+
+    redis_proxy.lose_replies(10)
+    eventually(lambda: redis_proxy.still_to_lose == 0, within=120, what="the replies are lost")
+    redis_proxy.cut()
+    submitter.join(300)
+
+    report(f"{TASKS} tasks, 10 replies, 1 cut", fleet.all_ended(within=300))
+
+
+def test_immediate_restarts_of_postgres_lose_nothing(
+    new_fleet: NewFleet, report: Report, servers: tuple[Postgres, Valkey]
+) -> None:
+    restarts, tasks = scaled(3, 100), TASKS * 2
+    fleet = new_fleet()
+    submitter = under_load(fleet, tasks)
+
+    for restart in range(restarts):
+        due = (restart + 1) * tasks // (restarts + 2)
+        eventually(lambda due=due: len(fleet.accepted) >= due, within=200, what=f"{due} tasks are accepted")
+        # SIGQUIT: no checkpoint, no good-bye; the log is replayed at the start.
+        os.kill(servers[0].child.pid, signal.SIGQUIT)
+        servers[0].child.wait(60)
+        servers[0].child.start()
+        servers[0].wait_ready()
+    submitter.join(300)
+
+    report(f"{tasks} tasks, {restarts} restarts", fleet.all_ended(within=300))
+
+
+def test_lost_replies_of_postgres_lose_nothing_and_double_nothing(
+    new_fleet: NewFleet, report: Report, database_proxy: FaultProxy
+) -> None:
+    losses = scaled(3, 100) * 10
+    fleet = new_fleet(database_url=through(database_proxy))
+    submitter = under_load(fleet, TASKS)
+
+    for _ in range(losses):
+        database_proxy.lose_replies(1)
+        eventually(lambda: database_proxy.still_to_lose == 0, within=60, what="a reply is lost")
+    submitter.join(300)
+
+    report(f"{TASKS} tasks, {losses} replies", fleet.all_ended(within=300))
