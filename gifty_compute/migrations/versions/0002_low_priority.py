@@ -118,7 +118,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         || jsonb_build_object(
             'attempt', t.attempt, 'generation', t.generation, 'credential', t.credential,
             'worker_id', t.worker_id, 'session', t.session,
-            'from', t.started_at, 'until', now(), 'end', ending)
+            'from', t.started_at, 'until', now(), 'lease_until', t.lease_expires_at, 'end', ending)
 $$
 """
 
