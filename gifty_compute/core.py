@@ -21,10 +21,13 @@ from gifty_compute.maintain.maintainer import Maintainer
 from gifty_compute.maintain.metrics import MaintainMetrics
 from gifty_compute.maintain.placing import Placing
 from gifty_compute.maintain.retention import Retention
+from gifty_compute.paid.payer import Payer
+from gifty_compute.paid.worker import PaidWorker
 from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.outbox import Outbox
+from gifty_compute.queue.purse import Purses
 from gifty_compute.queue.results import BatchResults
 from gifty_compute.queue.store import TaskStore
 from gifty_compute.queue.tokens import WorkerTokens
@@ -50,6 +53,7 @@ class Core:
     tokens: WorkerTokens
     waits: Waits
     callbacks: Callbacks
+    payer: Payer
     maintainer: Maintainer
     high: HighRoad
     shelf: EngineShelf
@@ -64,6 +68,7 @@ class Core:
         self.logic_watch.start()
 
     def close(self) -> None:
+        self.payer.stop()
         self.high.close()
         self.logic_watch.stop()
         self.maintainer.stop()
@@ -108,6 +113,7 @@ def build(
         high.registry,
     )
     batches = BatchStore(database, lambda: logic.current, clock, callbacks.receivers.admit)
+    purses = Purses(database)
     steps = (
         Leases(database),
         Placing(database, store),
@@ -128,6 +134,13 @@ def build(
         tokens=WorkerTokens(database),
         waits=Waits(store, cap=settings.facade_threads // 4),
         callbacks=callbacks,
+        payer=Payer(
+            purses,
+            PaidWorker(store, purses, high.router, clock),
+            high.router,
+            lambda: logic.current,
+            clock,
+        ),
         maintainer=Maintainer(
             database,
             steps,

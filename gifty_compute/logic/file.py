@@ -15,6 +15,7 @@ __all__ = [
     "EngineName",
     "KindName",
     "LogicFile",
+    "LowSection",
     "ModelSection",
     "OfferSection",
     "PriceSection",
@@ -179,6 +180,15 @@ class LeasesSection(Section):
     most_held: int = Field(default=1000, ge=1, description="Leases that one worker may hold at once.")
 
 
+class LowSection(Section):
+    """Who may do low-priority work of a type: workers always, providers only where they may be paid."""
+
+    paid: bool = Field(
+        default=False, description="For batches with finish_by and max_cost, as far as needed."
+    )
+    providers: tuple[Name, ...] | None = Field(default=None, description="Those that may be paid; else any.")
+
+
 class BreakerSection(Section):
     """When a provider is left alone, and for how long."""
 
@@ -259,5 +269,6 @@ class LogicFile(Section):
     score: ScoreSection = ScoreSection()
     routing: RoutingSection = RoutingSection()
     leases: LeasesSection = LeasesSection()
+    low: dict[KindName, LowSection] = {}
     callbacks: CallbacksSection = CallbacksSection()
     retention: RetentionSection = RetentionSection()

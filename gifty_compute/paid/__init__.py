@@ -1,0 +1,1 @@
+"""Low-priority work that providers are paid for: where the policy allows it, as much as is needed."""

@@ -1,0 +1,96 @@
+"""The worker that pays: claims what a plan releases, asks the one provider, and keeps within max_cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+from gifty_compute.clock import Clock, Deadline
+from gifty_compute.errors import GiftyComputeError, InvalidRequest, StoreUnavailable
+from gifty_compute.logic.logic import Logic, Offer
+from gifty_compute.paid.prices import bound_usd
+from gifty_compute.queue.purse import PAID_HANDS, Purses
+from gifty_compute.queue.store import TaskStore
+from gifty_compute.routing.call import Call
+from gifty_compute.routing.router import Router
+from gifty_compute.wire.task import Held, Holder, Task, Want
+
+__all__ = ["PaidWorker"]
+
+log = logging.getLogger(__name__)
+
+# Nobody waits, and a lease of this length needs no heartbeat: the call has a deadline well before.
+_CALL_SECONDS, _LEASE_SECONDS = 60.0, 120.0
+
+
+class PaidWorker:
+    """Does one task at a time; may be shared by threads."""
+
+    def __init__(self, store: TaskStore, purses: Purses, router: Router, clock: Clock) -> None:
+        self._store, self._purses, self._router, self._clock = store, purses, router, clock
+        self._session = uuid4().hex
+
+    def do(
+        self, logic: Logic, offer: Offer, batch_id: UUID, task_id: UUID, payload: dict[str, object]
+    ) -> bool:
+        """Whether the provider may go on being asked: False when money or provider is not there.
+
+        The money is set aside before the claim. What it cost is known when the answer is there; where it is
+        not known, or no answer came, all that was set aside counts as spent.
+        """
+        bound = bound_usd(offer, payload)
+        if not self._purses.set_aside(batch_id, bound):
+            return False
+        holder = Holder(worker_id=f"{offer.provider}@paid", session=self._session, credential=PAID_HANDS)
+        want = Want(ids=(task_id,), limit=1, claim_id=uuid4(), lease_seconds=_LEASE_SECONDS)
+        claimed = self._store.claim(holder, want).tasks
+        if not claimed:
+            # A worker was quicker, which costs nothing.
+            self._purses.settle(batch_id, bound, 0.0)
+            return True
+        return self._ask(logic, offer, holder, claimed[0], batch_id, bound)
+
+    def _ask(
+        self, logic: Logic, offer: Offer, holder: Holder, task: Task, batch_id: UUID, bound: float
+    ) -> bool:
+        model = logic.model(task.task_type, task.model)
+        others = {other.provider for other in logic.offers(task.task_type, model)} - {offer.provider}
+        call = Call(
+            logic=logic,
+            kind=task.task_type,
+            model=model,
+            payload=task.payload,
+            deadline=Deadline.after(_CALL_SECONDS, self._clock),
+            request_id=str(task.id),
+            never=frozenset(others),
+        )
+        try:
+            answer = self._router.run(call)
+        except InvalidRequest as refused:
+            self._purses.settle(batch_id, bound, bound)
+            why = f"{refused.code}: {refused.message}"
+            self._quietly(lambda: self._store.fail(holder, task, why))
+            return True
+        except GiftyComputeError as error:
+            # The provider's fault counts against no task: a worker may do it, or the provider later.
+            log.warning(
+                "task %s: %s was not done by %s: %s", task.id, task.task_type, offer.provider, error.code
+            )
+            self._purses.settle(batch_id, bound, bound)
+            self._quietly(lambda: self._store.release(holder, [Held(id=task.id, attempt=task.attempt)]))
+            return False
+        cost = 0.0 if answer.cached else answer.cost_usd
+        self._purses.settle(batch_id, bound, bound if cost is None else cost)
+        self._quietly(lambda: self._store.complete(holder, task, answer.result))
+        return True
+
+    @staticmethod
+    def _quietly(report: Callable[[], object]) -> None:
+        """The lease runs out where the report does not get through; a conflict means that it has ended."""
+        try:
+            report()
+        except StoreUnavailable:
+            raise
+        except GiftyComputeError as error:
+            log.warning("paid work was not taken: %s", error.code)
