@@ -13,9 +13,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gifty_compute.errors import InvalidConfig
 
 __all__ = [
+    "BridgeSettings",
     "BrokerSettings",
     "LogicSettings",
     "Settings",
+    "read_bridge_settings",
     "read_broker_settings",
     "read_logic_settings",
     "read_settings",
@@ -59,6 +61,22 @@ class LogicSettings(BaseSettings):
             "model_smart": self.anthropic_model_smart,
         }
         return {key: value for key, value in decided.items() if value is not None}
+
+
+class BridgeSettings(BaseSettings):
+    """Where a Celery worker finds the facade if it does its work over HTTP; both are needed for that."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    gifty_compute_url: str = ""
+    gifty_worker_token: SecretStr = SecretStr("")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the worker works over HTTP; else it needs DATABASE_URL."""
+        return bool(self.gifty_compute_url and self.gifty_worker_token.get_secret_value())
 
 
 class Settings(BrokerSettings, LogicSettings):
@@ -136,6 +154,11 @@ def _is_webhook_secret(secret: str) -> bool:
 def read_settings() -> Settings:
     """The settings of this process. Raises InvalidConfig naming the variable and the reason."""
     return _read(Settings)
+
+
+def read_bridge_settings() -> BridgeSettings:
+    """The same for a Celery worker that may work over HTTP."""
+    return _read(BridgeSettings)
 
 
 def read_broker_settings() -> BrokerSettings:

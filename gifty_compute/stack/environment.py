@@ -15,6 +15,7 @@ from gifty_compute.stack.options import Options
 
 __all__ = ["PROVIDER_KEYS", "children_environment", "choose_logic", "refuse_bad_logic"]
 
+_OF_WORKERS_ELSEWHERE = ("GIFTY_COMPUTE_URL", "GIFTY_WORKER_TOKEN")
 PROVIDER_KEYS = tuple(section.key_variable for section in PROVIDERS.values() if section.key_variable)
 
 
@@ -51,7 +52,8 @@ def children_environment(
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "passive",
         "PYTHONUNBUFFERED": "1",
-        **environ,
+        # With these a Celery worker would work for another service, over HTTP.
+        **{name: value for name, value in environ.items() if name not in _OF_WORKERS_ELSEWHERE},
         **credentials.environment,
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,

@@ -52,6 +52,12 @@ def _environment(environ: dict[str, str]) -> dict[str, str]:
     )
 
 
+def test_the_children_do_not_work_for_another_service_whatever_the_caller_has_set() -> None:
+    environment = _environment({"GIFTY_COMPUTE_URL": "https://elsewhere", "GIFTY_WORKER_TOKEN": "gwt_x"})
+
+    assert not {"GIFTY_COMPUTE_URL", "GIFTY_WORKER_TOKEN"} & set(environment)
+
+
 def test_one_of_everything_is_the_default() -> None:
     assert [program.name for program in _programs()] == ["facade", "flower", "celery-1", "beat", "poll-1"]
 

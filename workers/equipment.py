@@ -1,0 +1,70 @@
+"""What a Celery worker works with: SQL inside the service's network, HTTP and a token outside of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from celery import Celery
+
+from gifty_compute.clock import Clock, SystemClock
+from gifty_compute.core import build
+from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.logic.watch import LogicWatch
+from gifty_compute.maintain.maintainer import Maintainer
+from gifty_compute.perform import TaskSource
+from gifty_compute.poll.client import PollClient
+from gifty_compute.queue.announce import Announcer
+from gifty_compute.settings import (
+    BridgeSettings,
+    read_bridge_settings,
+    read_logic_settings,
+    read_settings,
+)
+
+__all__ = ["Equipment", "equip"]
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """All that a Celery worker needs; `maintainer` is None where it cannot reach the database."""
+
+    source: TaskSource
+    announcer: Announcer
+    maintainer: Maintainer | None
+    logic_watch: LogicWatch
+    shelf: EngineShelf
+    clock: Clock
+    rng: Random
+
+
+def equip(app: Celery) -> Equipment:
+    """By the environment of this process. Raises InvalidConfig; dials nothing yet."""
+    bridge = read_bridge_settings()
+    return _over_http(app, bridge) if bridge.is_given else _over_sql(app)
+
+
+def _over_http(app: Celery, bridge: BridgeSettings) -> Equipment:
+    clock, settings = SystemClock(), read_logic_settings()
+    return Equipment(
+        source=PollClient(bridge.gifty_compute_url, bridge.gifty_worker_token.get_secret_value()),
+        announcer=Announcer(app, clock),
+        maintainer=None,
+        logic_watch=LogicWatch(settings.logic_config_path, settings.llm_overrides),
+        shelf=EngineShelf(),
+        clock=clock,
+        rng=Random(),  # noqa: S311  # jitter and turns, not secrets
+    )
+
+
+def _over_sql(app: Celery) -> Equipment:
+    core = build(read_settings(), app)
+    return Equipment(
+        source=core.store,
+        announcer=core.announcer,
+        maintainer=core.maintainer,
+        logic_watch=core.logic_watch,
+        shelf=core.shelf,
+        clock=core.clock,
+        rng=core.rng,
+    )
