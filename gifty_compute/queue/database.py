@@ -14,6 +14,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gifty_compute.errors import GiftyComputeError, InvalidConfig, StoreUnavailable
+from gifty_compute.queue.liveness import leave_the_dead
+from gifty_compute.queue.prepared import PREPARED, execute_prepared
 from gifty_compute.queue.sql import QUERIES
 
 __all__ = ["Database", "connect"]
@@ -28,6 +30,17 @@ _UNREACHABLE = (
     psycopg2.InterfaceError,
 )
 _COPY_CHUNK = 256 * 1024
+_SETTINGS = {
+    "timezone": "UTC",
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    # Every statement is written for one plan, a few rows by an index. What the statistics say of a table that
+    # was empty, or full, a minute ago must not talk a prepared one into another.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
 
 
 def connect(dsn: str, *, pool_size: int = 8) -> Database:
@@ -47,15 +60,15 @@ def connect(dsn: str, *, pool_size: int = 8) -> Database:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
-        pool_pre_ping=True,
         json_deserializer=orjson.loads,
         hide_parameters=True,
         connect_args={
             "connect_timeout": 5,
             "application_name": "gifty-compute",
-            "options": "-c timezone=UTC -c statement_timeout=30s -c lock_timeout=10s",
+            "options": " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items()),
         },
     )
+    leave_the_dead(engine)
     return Database(engine)
 
 
@@ -78,6 +91,8 @@ class Database:
     @staticmethod
     def rows_on(connection: Connection, query: str, /, **parameters: Any) -> list[dict[str, Any]]:
         """The same on a connection that the caller holds."""
+        if query in PREPARED:
+            return execute_prepared(connection, query, parameters)
         return [dict(row) for row in connection.execute(QUERIES[query], parameters).mappings()]
 
     @contextmanager

@@ -160,3 +160,9 @@ SELECT pg_advisory_unlock(hashtext('gifty-compute maintain'))
 -- name: migrated
 -- Whether the queue's tables are there.
 SELECT to_regclass('compute_task_vectors') IS NOT NULL AS migrated
+
+-- name: parameter_types
+-- What the parameters of a statement are that this connection has prepared.
+SELECT CAST(parameter_types AS text[])
+FROM pg_prepared_statements
+WHERE name = :name

@@ -12,7 +12,9 @@ VALUES (
     CAST(:metadata AS jsonb), :callback_url, :request_id, :idempotency_key, :request_hash
 )
 ON CONFLICT (lane, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-RETURNING t.*
+RETURNING t.id, t.task_type, t.priority, t.status, t.payload, t.result, t.error, t.worker_id, t.created_at,
+          t.updated_at, t.started_at, t.completed_at, t.attempt, t.failures, t.max_attempts, t.available_at,
+          t.lease_expires_at, t.batch_id, t.model, t.space, t.metadata, t.progress
 
 -- name: find_submitted
 -- The task that an idempotency key stands for (uq_compute_tasks_idempotency).
@@ -31,7 +33,9 @@ WHERE t.id = :id
 
 -- name: find
 -- Some tasks as they are now, without their vectors (the primary key).
-SELECT *
+SELECT id, task_type, priority, status, payload, result, error, worker_id, created_at, updated_at, started_at,
+       completed_at, attempt, failures, max_attempts, available_at, lease_expires_at, batch_id, model, space,
+       metadata, progress
 FROM compute_tasks
 WHERE id = ANY (CAST(:ids AS uuid[]))
 
@@ -95,7 +99,10 @@ GROUP BY w.task_type, w.model
 -- any case. A claim_id counts once.
 -- The recursive part skips from lane to lane through ix_compute_tasks_ready, so a client with a million rows
 -- costs no more to pass than one with ten. The nested loop over `turns` must keep its order and stop at the
--- limit: no ORDER BY outside, or every candidate of every lane would be locked first.
+-- limit: no ORDER BY outside, or every candidate of every lane would be locked first. A lane is a range of the
+-- index and not five equalities, which ix_compute_tasks_seq would serve, too, past every row that has ended.
+-- The rows are updated where they were locked, by ctid, which spares a second search; one that somebody changed
+-- between the two is left to the next claim.
 WITH RECURSIVE wanted AS (
     SELECT * FROM unnest(CAST(:task_types AS text[]), CAST(:models AS text[])) AS w (task_type, model)
 ),
@@ -127,7 +134,7 @@ turns AS MATERIALIZED (
     SELECT * FROM lanes ORDER BY rank, md5(lane || :dice), task_type, model
 ),
 suspect AS MATERIALIZED (
-    SELECT t.id, t.tokens
+    SELECT t.ctid AS place, t.tokens
     FROM compute_tasks t
     JOIN wanted w ON t.task_type = w.task_type AND t.model = w.model
     WHERE t.status = 'pending' AND t.available_at IS NULL AND t.suspect
@@ -138,16 +145,18 @@ suspect AS MATERIALIZED (
     FOR UPDATE OF t SKIP LOCKED
 ),
 ready AS MATERIALIZED (
-    SELECT candidate.id, candidate.tokens
+    SELECT candidate.place, candidate.tokens
     FROM turns
     CROSS JOIN LATERAL (
-        SELECT t.id, t.tokens
+        SELECT t.ctid AS place, t.tokens
         FROM compute_tasks t
         WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
-          AND t.task_type = turns.task_type AND t.model = turns.model AND t.rank = turns.rank
-          AND t.lane = turns.lane
+          AND (t.task_type, t.model, t.rank, t.lane, t.seq)
+              >= (turns.task_type, turns.model, turns.rank, turns.lane, 0)
+          AND (t.task_type, t.model, t.rank, t.lane, t.seq)
+              <= (turns.task_type, turns.model, turns.rank, turns.lane, 9223372036854775807)
           AND (CAST(:spaces AS text[]) IS NULL OR t.space = ANY (CAST(:spaces AS text[])))
-        ORDER BY t.seq
+        ORDER BY t.task_type, t.model, t.rank, t.lane, t.seq
         LIMIT :limit
         FOR UPDATE SKIP LOCKED
     ) AS candidate
@@ -155,7 +164,7 @@ ready AS MATERIALIZED (
     LIMIT :limit
 ),
 named AS MATERIALIZED (
-    SELECT t.id, t.tokens
+    SELECT t.ctid AS place, t.tokens
     FROM compute_tasks t
     WHERE t.id = ANY (CAST(:ids AS uuid[]))
       AND t.status = 'pending' AND t.available_at IS NULL AND t.model IS NOT NULL
@@ -165,21 +174,29 @@ named AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ),
 counted AS (
-    SELECT id, row_number() OVER so_far AS place, sum(tokens) OVER so_far - tokens AS tokens_before
+    SELECT place, row_number() OVER so_far AS number, sum(tokens) OVER so_far - tokens AS tokens_before
     FROM (
         SELECT * FROM suspect UNION ALL SELECT * FROM ready UNION ALL SELECT * FROM named
     ) AS found
     WINDOW so_far AS (ROWS UNBOUNDED PRECEDING)
 ),
 picked AS MATERIALIZED (
-    SELECT id
+    SELECT place
     FROM counted
     WHERE tokens_before < :max_tokens
-      AND place + (
-            SELECT count(*)
-            FROM compute_tasks
-            WHERE status = 'processing' AND credential = :credential AND (:strict OR worker_id = :worker_id)
-          ) <= :most_held
+      AND number + CASE
+            WHEN :strict
+            THEN (
+                SELECT count(*)
+                FROM compute_tasks
+                WHERE status = 'processing' AND credential = :credential
+            )
+            ELSE (
+                SELECT count(*)
+                FROM compute_tasks
+                WHERE status = 'processing' AND credential = :credential AND worker_id = :worker_id
+            )
+          END <= :most_held
 ),
 fresh AS (
     INSERT INTO compute_claims (claim_id)
@@ -205,10 +222,12 @@ SET status = 'processing',
     lease_seconds = :lease_seconds,
     lease_expires_at = now() + make_interval(secs => :lease_seconds)
 FROM picked
-WHERE t.id = picked.id
+WHERE t.ctid = picked.place
   AND t.status = 'pending'
   AND (CAST(:claim_id AS uuid) IS NULL OR EXISTS (SELECT FROM fresh))
-RETURNING t.*
+RETURNING t.id, t.task_type, t.priority, t.status, t.payload, t.result, t.error, t.worker_id, t.created_at,
+          t.updated_at, t.started_at, t.completed_at, t.attempt, t.failures, t.max_attempts, t.available_at,
+          t.lease_expires_at, t.batch_id, t.model, t.space, t.metadata, t.progress, t.rank, t.seq
 
 -- name: claimed_before
 -- What a claim whose answer was lost still holds, its leases renewed (ix_compute_tasks_holder).
