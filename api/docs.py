@@ -14,6 +14,7 @@ from werkzeug.routing import Rule
 from api.answers import json_answer
 from api.operation import Operation, operations
 from gifty_compute.wire.answers import ErrorAnswer
+from gifty_compute.wire.callback import CallbackBody
 
 __all__ = ["blueprint", "document"]
 
@@ -63,6 +64,7 @@ def document(app: Flask) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "gifty-compute", "version": "1", "description": "One door to Gifty's compute."},
         "paths": paths,
+        "webhooks": {"callback": {"post": _callback(names)}},
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {
@@ -89,6 +91,21 @@ def document(app: Flask) -> dict[str, Any]:
     }
 
 
+def _callback(names: dict[Any, str]) -> dict[str, Any]:
+    """The one request that the service makes itself."""
+    schema = {"$ref": names[CallbackBody, "serialization"]}
+    headers = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    return {
+        "operationId": "callback",
+        "summary": "Tells the receiver at a callback_url of an end; at least once, under one webhook-id.",
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in headers
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"2XX": {"description": "Told. Anything else is tried again for a day."}},
+    }
+
+
 _Found = tuple[str, str, Callable[..., Any], Operation]
 
 
@@ -102,7 +119,10 @@ def _found(app: Flask) -> Iterator[_Found]:
 
 
 def _models(found: list[_Found]) -> list[tuple[type[BaseModel], Any]]:
-    models: dict[tuple[type[BaseModel], Any], None] = {(ErrorAnswer, "serialization"): None}
+    models: dict[tuple[type[BaseModel], Any], None] = {
+        (ErrorAnswer, "serialization"): None,
+        (CallbackBody, "serialization"): None,
+    }
     for _, _, _, described in found:
         if described.body is not None:
             models[described.body, "validation"] = None

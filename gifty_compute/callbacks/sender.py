@@ -17,9 +17,9 @@ __all__ = ["CallbackSender"]
 
 log = logging.getLogger(__name__)
 
-_IN_FLIGHT = 16
+_IN_FLIGHT = 32
 # Of one receiver; of one whose last try failed, only one: ten slow receivers leave the others their place.
-_EACH = 4
+_EACH = 8
 _LOOK_SECONDS = 10.0
 
 

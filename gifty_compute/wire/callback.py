@@ -1,13 +1,31 @@
-"""A callback as operators see it."""
+"""A callback as its receiver gets it, and as operators see it."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Callback", "CallbackList"]
+from gifty_compute.wire.batch import Batch
+from gifty_compute.wire.task import Task
+
+__all__ = ["Callback", "CallbackBody", "CallbackList", "LongTask"]
+
+
+class LongTask(Task):
+    """A task whose result is left out of the callback, since it would be over a mebibyte with it."""
+
+    result_url: str
+
+
+class CallbackBody(BaseModel):
+    """What is POSTed to a callback_url, signed by Standard Webhooks: see docs/callbacks.md."""
+
+    type: Literal["task.completed", "task.failed", "task.corrected", "batch.finished"]
+    timestamp: datetime
+    data: Task | LongTask | Batch
 
 
 class Callback(BaseModel):

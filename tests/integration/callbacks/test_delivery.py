@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pycurl
 import pytest
 import trustme
+from flask.testing import FlaskClient
 from sqlalchemy import text
 from standardwebhooks import Webhook
 
@@ -22,11 +24,14 @@ from gifty_compute.core import Core
 from gifty_compute.errors import StoreUnavailable
 from gifty_compute.queue.outbox import Outbox
 from gifty_compute.transport.curl import CurlTransport
+from gifty_compute.wire.batch import Batch
+from gifty_compute.wire.callback import CallbackBody, LongTask
 from gifty_compute.wire.task import Task, Want
 from tests.integration.callbacks.conftest import (
     HOLDER,
     OLDER,
     SECRET,
+    VECTOR,
     a_day_passes,
     answering,
     complete,
@@ -38,6 +43,7 @@ from tests.integration.callbacks.conftest import (
     sql,
     stored,
 )
+from tests.integration.conftest import API
 from tests.integration.transport.conftest import Connection, RawServer, Script
 
 Ends = Callable[..., Task]
@@ -54,6 +60,7 @@ def test_a_completed_task_is_told_in_full(core: Core, ended: Ends) -> None:
     assert callback.line == "POST /hook?key=1 HTTP/1.1"
     assert callback.headers["content-type"] == "application/json"
     assert callback.id == f"{task.id}.1.task.completed"
+    assert isinstance(CallbackBody.model_validate_json(callback.body).data, Task)
     assert callback.json["type"] == "task.completed"
     assert callback.json["timestamp"].endswith("Z")
     data = callback.json["data"]
@@ -84,6 +91,36 @@ def test_a_cancelled_task_is_told_to_nobody(core: Core, submitted: Ends) -> None
     core.store.cancel(submitted("http://127.0.0.1:1/").id)
 
     assert core.callbacks.outbox.lease(limit=10) == []
+
+
+def test_a_finished_batch_is_told_once_with_its_counts_beside_the_tasks_of_its_own_lines(
+    core: Core, client: FlaskClient
+) -> None:
+    line = {"task_type": "embedding", "payload": {"texts": ["чай"]}}
+    with RawServer(good) as server:
+        lines = [line, {**line, "callback_url": f"{server.url}/line"}]
+        batch = client.post(
+            f"/v1/batches?callback_url={server.url}/batch",
+            data="\n".join(map(json.dumps, lines)),
+            headers={**API, "Content-Type": "application/x-ndjson"},
+        ).json
+        for task in core.store.claim(HOLDER, Want(task_types=("embedding",))).tasks:
+            core.store.complete(HOLDER, task, {"embeddings": VECTOR})
+        core.maintainer.run_pass()
+        core.maintainer.run_pass()
+        for callback in core.callbacks.outbox.lease(limit=9) + core.callbacks.outbox.lease(limit=9):
+            delivery(core).deliver(callback)
+
+    told = {one.line.split()[1]: one for one in got(server)}
+    assert len(server.requests) == 2
+    assert told["/line"].json["type"] == "task.completed"
+    assert told["/line"].json["data"]["batch_id"] == batch["id"]
+    whole = told["/batch"]
+    assert isinstance(CallbackBody.model_validate_json(whole.body).data, Batch)
+    assert whole.id == f"{batch['id']}.1.batch.finished"
+    assert (whole.json["type"], whole.json["data"]["id"]) == ("batch.finished", batch["id"])
+    assert (whole.json["data"]["total"], whole.json["data"]["counts"]["completed"]) == (2, 2)
+    assert whole.json["data"]["finished_at"].endswith("Z")
 
 
 def test_each_generation_is_told_under_an_id_of_its_own(core: Core, submitted: Ends) -> None:
@@ -289,6 +326,22 @@ def allow(core: Core, *hosts: str) -> None:
     core.logic_watch.look()
 
 
+def test_the_served_document_says_what_comes(client: FlaskClient) -> None:
+    document = client.get("/openapi.json").json
+
+    told = document["webhooks"]["callback"]["post"]
+    [schema] = [content["schema"] for content in told["requestBody"]["content"].values()]
+    body = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    kinds = {one["$ref"].rpartition("/")[2] for one in body["properties"]["data"]["anyOf"]}
+    assert {"Task", "LongTask", "Batch"} == {kind.partition("-")[0] for kind in kinds}
+    assert kinds <= document["components"]["schemas"].keys()
+    assert {one["name"] for one in told["parameters"]} == {
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    }
+
+
 # -- over a day ----------------------------------------------------------------------------------------------
 
 
@@ -407,6 +460,7 @@ def test_over_a_mebibyte_the_result_is_left_out_and_its_address_given(core: Core
     assert len(callback.body) < MAX_BODY_BYTES
     assert (data["result"], data["result_url"]) == (None, f"/v1/tasks/{task.id}")
     assert len(data["payload"]["texts"]) == 600
+    assert isinstance(CallbackBody.model_validate_json(callback.body).data, LongTask)
 
 
 def test_vectors_that_can_never_fit_are_not_even_read(core: Core, ended: Ends) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
 
+from gifty_compute.cli import main
 from gifty_compute.core import Core
 from gifty_compute.wire.task import Task
-from tests.conftest import ROOT
 from tests.integration.callbacks.conftest import a_day_passes, delivery, leased, stored, until
 from tests.integration.conftest import API, OPS, WORKER
 
@@ -151,16 +150,10 @@ def metrics(client: FlaskClient) -> str:
 # -- by command ----------------------------------------------------------------------------------------------
 
 
-def command(core: Core, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(core: Core, *arguments: str) -> Result:
+    """`gifty-compute callbacks …` with this core's database."""
     dsn = core.settings.database_url.get_secret_value()
-    return subprocess.run(
-        [sys.executable, "-m", "gifty_compute.commands", "callbacks", *arguments],
-        cwd=ROOT,
-        env={"DATABASE_URL": dsn, "COLUMNS": "250", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return CliRunner().invoke(main, ["callbacks", *arguments], env={"DATABASE_URL": dsn, "COLUMNS": "250"})
 
 
 def test_the_command_lists_and_sends_again(core: Core, ended: Ends) -> None:
@@ -203,6 +196,6 @@ def test_the_command_sends_all_dead_ones_again_or_those_of_one_receiver(core: Co
 def test_the_command_says_what_is_wrong(core: Core, arguments: list[str], said: str) -> None:
     ended = command(core, *arguments)
 
-    assert ended.returncode != 0
-    assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert ended.exit_code != 0
+    assert said in ended.output
+    assert "Traceback" not in ended.output
