@@ -1,6 +1,6 @@
-"""Names that nobody answers for, and addresses where nobody is: urllib3's transport is back in time.
+"""Until a connection stands: names that nobody answers for, addresses where nobody is, handshakes that drip.
 
-pycurl does both by itself; a name there cannot be scripted.
+Names and addresses are urllib3's transport's affair; pycurl sees to both by itself, and cannot be scripted.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.errors import TransportError
-from gifty_compute.transport.base import HttpRequest, HttpResponse
+from gifty_compute.transport.base import HttpRequest, HttpResponse, Transport
 from gifty_compute.transport.dial import Dialer
 from gifty_compute.transport.pooled import PooledTransport
 from tests.integration.transport.conftest import Connection, RawServer
@@ -134,3 +134,19 @@ def test_a_name_without_an_address_cannot_be_reached() -> None:
         get(Dialer(lambda *_: []))
 
     assert caught.value.code == "connect_failed"
+
+
+def test_a_handshake_that_drips_is_left_at_the_deadline(make: Callable[..., Transport]) -> None:
+    def drip(conn: Connection) -> None:
+        conn.send(b"\x16\x03\x03\x40\x00")  # a record of 16 KB, of which a byte comes now and then
+        while not conn.wait(0.05):
+            conn.send(b"\x02")
+
+    with RawServer(drip) as server:
+        deadline = Deadline.after(SHORT, CLOCK)
+        request = HttpRequest("GET", server.url.replace("http://", "https://"), {})
+        with pytest.raises(TransportError) as caught:
+            make().send(request, deadline)
+
+        assert CLOCK.monotonic() - deadline.at < LONG / 2
+    assert (caught.value.code, caught.value.sent) == ("timeout", False)
