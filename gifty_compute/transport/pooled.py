@@ -19,7 +19,9 @@ from urllib3.exceptions import (
     HTTPError,
     NewConnectionError,
     SSLError,
-    TimeoutError,
+)
+from urllib3.exceptions import (
+    TimeoutError as PoolTimeoutError,
 )
 
 from gifty_compute.clock import Deadline
@@ -212,7 +214,7 @@ def _translated(error: BaseException, request: HttpRequest, watch: Watch) -> Tra
     host = _host(request)
     if isinstance(error, NewConnectionError) and not watch.is_over:
         return TransportError(f"{host} cannot be reached", code="connect_failed", sent=False)
-    if watch.is_over or isinstance(error, TimeoutError):
+    if watch.is_over or isinstance(error, PoolTimeoutError):
         return TransportError(f"{host} did not answer in time", code="timeout", sent=watch.was_sent)
     if isinstance(error, SSLError) or isinstance(error.__cause__, ssl.SSLCertVerificationError):
         certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)

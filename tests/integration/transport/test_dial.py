@@ -129,6 +129,16 @@ def test_a_name_that_there_is_not_is_said_at_once(error: Exception) -> None:
     assert (caught.value.code, caught.value.sent) == ("connect_failed", False)
 
 
+def test_what_the_system_gives_up_is_a_timeout_before_the_deadline_too() -> None:
+    def slow(host: str, port: int) -> list[Any]:
+        raise TimeoutError(110, "Connection timed out")
+
+    with pytest.raises(TransportError) as caught:
+        get(Dialer(slow))
+
+    assert (caught.value.code, caught.value.sent) == ("timeout", False)
+
+
 def test_a_name_without_an_address_cannot_be_reached() -> None:
     with pytest.raises(TransportError) as caught:
         get(Dialer(lambda *_: []))
