@@ -39,6 +39,11 @@ class _Caller:
         text: str = self.call.payload["texts"][0]
         return text
 
+    @property
+    def input_type(self) -> str:
+        input_type: str = self.call.payload["input_type"]
+        return input_type
+
     def tell(self, outcome: Answer | Exception) -> None:
         self.outcome = outcome
         self.woken.set()
@@ -46,7 +51,7 @@ class _Caller:
 
 @dataclass(eq=False)
 class _Lane:
-    """Callers whose texts may share a batch, in the order in which they came.
+    """Callers for one model, in the order in which they came; those of one input type may share a batch.
 
     While one of them could still be answered, as many batches are in flight as may be.
     """
@@ -90,7 +95,7 @@ class Microbatch:
 
     def _enter(self, caller: _Caller, in_flight: int) -> _Lane:
         call = caller.call
-        key = call.model.name, call.payload["input_type"], call.logic.version, call.never
+        key = call.model.name, call.logic.version, call.never
         with self._lock:
             lane = self._lanes.setdefault(key, _Lane(key, in_flight))
             lane.waiting.append(caller)
@@ -171,11 +176,11 @@ def _is_single(call: Call) -> bool:
 
 
 def _next_batch(lane: _Lane) -> list[_Caller]:
-    """Takes the first ones of the lane that have time left, as many as may go together."""
+    """Takes the first ones of the lane that have time left and one input type, as many as may go together."""
     batch: list[_Caller] = []
     most, characters = len(lane.waiting), 0
     for caller in lane.waiting:
-        if caller.call.deadline.expired:
+        if caller.call.deadline.expired or (batch and caller.input_type != batch[0].input_type):
             continue
         most, characters = min(most, caller.most), characters + len(caller.text)
         if batch and (len(batch) >= most or characters > _MAX_CHARACTERS):

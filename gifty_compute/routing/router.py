@@ -13,7 +13,7 @@ from gifty_compute.errors import Failure, InvalidRequest, InvalidResult, Provide
 from gifty_compute.logic.file import AdapterName
 from gifty_compute.providers import by_llm
 from gifty_compute.providers.access import Access
-from gifty_compute.providers.base import Ask, Delta, Provider, Reply, StreamingProvider
+from gifty_compute.providers.base import QUIET, Ask, Delta, Provider, Reply, StreamingProvider
 from gifty_compute.routing.call import Answer, Call, Next, Stage
 from gifty_compute.routing.cost import cost_usd
 from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome
@@ -90,6 +90,8 @@ class Router:
         first, rest = found.value
         offer = found.candidate.offer
         deltas = self._watched(call, found.candidate, first, rest)
+        # A generator that never began has nothing to close: the exchange would stay open.
+        next(deltas)
         return ChatStream(found.candidate.name, offer.model_name, found.attempts, deltas)
 
     def candidates(self, call: Call) -> list[Candidate]:
@@ -165,11 +167,12 @@ class Router:
     def _watched(
         self, call: Call, candidate: Candidate, first: Delta, rest: Iterator[Delta]
     ) -> Iterator[Delta]:
-        """All pieces; the guards learn at the end how it went."""
+        """QUIET, then all pieces; the guards learn at the end how it went."""
         clock = call.deadline.clock
         began, usage, said_usd = clock.monotonic(), first.usage, first.cost_usd
         error: ProviderError | None = None
         try:
+            yield QUIET
             yield first
             for delta in rest:
                 usage = delta.usage or usage

@@ -139,19 +139,31 @@ def test_a_batch_holds_no_more_characters_than_one_pass_takes(go: Ask, held: Hel
 @pytest.mark.parametrize(
     "other",
     [
-        {"payload": {"input_type": "query"}},
         {"never": frozenset({"intelligence_api"})},
         {"by": parse_logic("routing: {microbatch: {in_flight: 1}} # edited")},
     ],
 )
-def test_other_input_types_logic_and_never_have_lanes_of_their_own(
-    go: Ask, held: Held, other: dict[str, Any]
-) -> None:
+def test_other_logic_and_never_have_lanes_of_their_own(go: Ask, held: Held, other: dict[str, Any]) -> None:
     futures = [go("а", waits=False), go("б", waits=False, **other)]
 
     held.let_all_go()
 
     assert_own_vectors(futures, "аб")
+
+
+def test_queries_and_passages_share_what_may_be_in_flight_but_no_batch(go: Ask, held: Held) -> None:
+    query = {"payload": {"input_type": "query"}}
+    futures = [go("а", waits=False), go("б", waits=True), go("в", waits=True, **query)]
+    futures += [go("г", waits=True), go("д", waits=True, **query)]
+
+    held.let_all_go()
+
+    assert_own_vectors(futures, "абвгд")
+    assert [(call.payload["input_type"], call.payload["texts"]) for call in held.asked] == [
+        ("passage", ["а"]),
+        ("passage", ["б", "г"]),
+        ("query", ["в", "д"]),
+    ]
 
 
 def test_the_one_with_most_time_leads_and_the_batch_has_its_deadline(

@@ -338,6 +338,17 @@ def test_a_reader_that_leaves_ends_the_exchange_with_the_provider(
     assert len(notes.outcomes) == 1
 
 
+def test_a_reader_that_never_begins_ends_the_exchange_too(
+    build: Any, scripted: Scripted, call: Callable[..., Call], notes: Notes
+) -> None:
+    stream = build().stream(chat(call))
+
+    stream.deltas.close()
+
+    assert scripted.closed == ["groq"]
+    assert len(notes.outcomes) == 1
+
+
 def test_the_first_piece_must_come_within_the_share_and_the_rest_within_the_whole_budget(
     build: Any, scripted: Scripted, call: Callable[..., Call]
 ) -> None:
