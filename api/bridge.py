@@ -109,7 +109,10 @@ def claim(query: ClaimQuery) -> Response:
         # What it would be handed nobody would believe.
         return json_answer(_claimed(core(), _none(core())))
     with admission().worker_place():
-        claimed = _claim(core(), holder, want)
+        canary = core().trust.canary(holder, own, want) if own and not holder.trusted else ()
+        rest = want.model_copy(update={"limit": want.limit - len(canary)})
+        claimed = _claim(core(), holder, rest) if rest.limit else _none(core())
+        claimed = claimed.model_copy(update={"tasks": (*canary, *claimed.tasks)})
     if not claimed.tasks and want.wait_seconds:
         body = _long_poll(core(), admission(), holder, want)
         return Response(body, mimetype="application/json")

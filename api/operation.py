@@ -100,8 +100,14 @@ def caller() -> str:
 
 def holder_of(worker_id: str, session: str) -> Holder:
     """Who a worker is: the credential is the token's, and what it says names an instance within it."""
-    own = this_request().worker_token is not None
-    return Holder(worker_id=worker_id, session=session, credential=caller(), strict=own)
+    own = this_request().worker_token
+    return Holder(
+        worker_id=worker_id,
+        session=session,
+        credential=caller(),
+        strict=own is not None,
+        trusted=own is None or own.trust == "trusted",
+    )
 
 
 def request_id() -> str:

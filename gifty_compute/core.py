@@ -16,6 +16,7 @@ from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.watch import LogicWatch
 from gifty_compute.maintain.announcing import Announcing
 from gifty_compute.maintain.batches import Batches
+from gifty_compute.maintain.judging import Judging
 from gifty_compute.maintain.leases import Leases
 from gifty_compute.maintain.maintainer import Maintainer
 from gifty_compute.maintain.metrics import MaintainMetrics
@@ -31,6 +32,7 @@ from gifty_compute.queue.purse import Purses
 from gifty_compute.queue.results import BatchResults
 from gifty_compute.queue.store import TaskStore
 from gifty_compute.queue.tokens import WorkerTokens
+from gifty_compute.queue.trust import Trust
 from gifty_compute.queue.waits import Waits
 from gifty_compute.settings import Settings
 
@@ -54,6 +56,7 @@ class Core:
     waits: Waits
     callbacks: Callbacks
     payer: Payer
+    trust: Trust
     maintainer: Maintainer
     high: HighRoad
     shelf: EngineShelf
@@ -117,6 +120,7 @@ def build(
     steps = (
         Leases(database),
         Placing(database, store),
+        Judging(database, store),
         Batches(database),
         Announcing(database, announcer),
         Retention(database, lambda: logic.current.file.retention, clock),
@@ -134,6 +138,7 @@ def build(
         tokens=WorkerTokens(database),
         waits=Waits(store, cap=settings.facade_threads // 4),
         callbacks=callbacks,
+        trust=Trust(database, store, lambda: logic.current, clock, rng),
         payer=Payer(
             purses,
             PaidWorker(store, purses, high.router, clock),

@@ -180,6 +180,16 @@ class LeasesSection(Section):
     most_held: int = Field(default=1000, ge=1, description="Leases that one worker may hold at once.")
 
 
+class TrustSection(Section):
+    """How results of workers with untrusted tokens are verified."""
+
+    held: int = Field(default=10, ge=0, description="First results, taken only once they are verified.")
+    least_rate: float = Field(default=0.01, gt=0, le=1, description="Share of later ones that is verified.")
+    canary_share: float = Field(default=0.05, ge=0, le=1, description="Claims that get a known task, too.")
+    most_tokens_per_second: float = Field(default=200_000, gt=0, description="Faster is not believed.")
+    hold_seconds: Seconds = Field(default=3600, description="How long a task waits for its referee.")
+
+
 class LowSection(Section):
     """Who may do low-priority work of a type: workers always, providers only where they may be paid."""
 
@@ -270,5 +280,6 @@ class LogicFile(Section):
     routing: RoutingSection = RoutingSection()
     leases: LeasesSection = LeasesSection()
     low: dict[KindName, LowSection] = {}
+    trust: TrustSection = TrustSection()
     callbacks: CallbacksSection = CallbacksSection()
     retention: RetentionSection = RetentionSection()

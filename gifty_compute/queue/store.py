@@ -180,6 +180,7 @@ class TaskStore:
             "limit": want.limit,
             "max_tokens": want.max_tokens or _MOST_TOKENS_A_CLAIM,
             "most_held": leases.most_held,
+            "trusted": holder.trusted,
             "strict": holder.strict,
             "lease_seconds": seconds,
             "bare": want.bare,

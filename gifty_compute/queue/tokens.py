@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 from uuid import UUID, uuid4
 
-from gifty_compute.errors import Conflict, NotFound
+from gifty_compute.errors import Conflict, InvalidRequest, NotFound
 from gifty_compute.queue.database import Database
 from gifty_compute.wire.token import Minted, MintRequest, WorkerToken
 
@@ -26,7 +26,15 @@ class WorkerTokens:
         self._db = database
 
     def mint(self, request: MintRequest, *, created_by: str) -> Minted:
-        """A new token, whose secret exists nowhere but in what this returns. Raises Conflict."""
+        """A new token, whose secret exists nowhere but in what this returns.
+
+        Raises Conflict for a name that is in use, InvalidRequest for strangers' work that cannot be verified.
+        """
+        if request.trust == "untrusted" and request.task_types != ["embedding"]:
+            message = (
+                "only embeddings can be done again and compared: an untrusted token is for embedding alone"
+            )
+            raise InvalidRequest(message, param="task_types")
         secret = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         row = self._db.row(
             "mint_token",

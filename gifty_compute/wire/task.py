@@ -102,6 +102,8 @@ class Holder(BaseModel):
     credential: str = ""
     strict: bool = False
     """Whether it must name an attempt that this very credential was handed: so with a token of its own."""
+    trusted: bool = True
+    """Whether its results are believed unseen."""
 
 
 class Want(BaseModel):

@@ -34,6 +34,8 @@ class WorkerToken(BaseModel):
     expires_at: datetime | None
     revoked_at: datetime | None
     quarantined_at: datetime | None
+    verified: int = Field(description="Results of an untrusted one that were done again and were the same.")
+    valid_in_a_row: int = Field(description="The same, since the last that was not.")
 
     def in_scope(self, task_types: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the types that it may claim; all that it may where none are named."""

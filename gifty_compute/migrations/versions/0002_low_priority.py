@@ -33,13 +33,15 @@ ALTER TABLE compute_tasks
     ADD COLUMN tokens int NOT NULL DEFAULT 0,
     ADD COLUMN missed smallint NOT NULL DEFAULT 0,
     ADD COLUMN callback_url text,
-    ADD COLUMN history jsonb;
+    ADD COLUMN history jsonb,
+    ADD COLUMN referee boolean NOT NULL DEFAULT false;
 DROP INDEX ix_compute_tasks_claim;
 CREATE INDEX ix_compute_tasks_holder ON compute_tasks (credential, worker_id, session)
     WHERE status = 'processing';
 CREATE INDEX ix_compute_tasks_batch_status ON compute_tasks (batch_id, status, completed_at)
     WHERE batch_id IS NOT NULL;
 CREATE INDEX ix_compute_tasks_ended ON compute_tasks (status, completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX ix_compute_tasks_referee ON compute_tasks (id) WHERE referee;
 CREATE TABLE compute_batches (
     id uuid PRIMARY KEY,
     client text NOT NULL,
@@ -95,9 +97,33 @@ CREATE TABLE compute_worker_tokens (
     created_by text NOT NULL DEFAULT '',
     expires_at timestamptz,
     revoked_at timestamptz,
-    quarantined_at timestamptz
+    quarantined_at timestamptz,
+    verified int NOT NULL DEFAULT 0,
+    valid_in_a_row int NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX uq_compute_worker_tokens_name ON compute_worker_tokens (name) WHERE revoked_at IS NULL;
+CREATE TABLE compute_checks (
+    id uuid PRIMARY KEY,
+    task_id uuid NOT NULL REFERENCES compute_tasks (id) ON DELETE CASCADE,
+    attempt int NOT NULL,
+    generation int NOT NULL,
+    token_id uuid NOT NULL REFERENCES compute_worker_tokens (id) ON DELETE CASCADE,
+    worker_id text NOT NULL,
+    stage text NOT NULL CHECK (stage IN ('held', 'taken', 'asked', 'same', 'different', 'unknown')),
+    referee_id uuid,
+    digest bytea NOT NULL,
+    result jsonb,
+    dtype text,
+    rows int,
+    dim int,
+    data bytea,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    judged_at timestamptz,
+    UNIQUE (task_id, attempt)
+);
+CREATE INDEX ix_compute_checks_token ON compute_checks (token_id, created_at);
+CREATE INDEX ix_compute_checks_referee ON compute_checks (referee_id) WHERE stage IN ('held', 'asked');
+CREATE INDEX ix_compute_checks_digest ON compute_checks (token_id, digest);
 CREATE TABLE compute_claims (
     claim_id uuid PRIMARY KEY,
     claimed_at timestamptz NOT NULL DEFAULT now()
@@ -169,12 +195,14 @@ DROP FUNCTION compute_tell_of_batch;
 DROP FUNCTION compute_history(compute_tasks, text);
 DROP TABLE compute_callbacks;
 DROP TABLE compute_batches;
+DROP TABLE compute_checks;
 DROP TABLE compute_worker_tokens;
 DROP TABLE compute_claims;
 DROP TABLE compute_maintenance;
-DROP INDEX ix_compute_tasks_holder, ix_compute_tasks_batch_status, ix_compute_tasks_ended;
+DROP INDEX ix_compute_tasks_holder, ix_compute_tasks_batch_status, ix_compute_tasks_ended,
+    ix_compute_tasks_referee;
 CREATE INDEX ix_compute_tasks_claim ON compute_tasks (claim_id) WHERE status = 'processing';
 ALTER TABLE compute_tasks
     DROP COLUMN generation, DROP COLUMN revision, DROP COLUMN tokens, DROP COLUMN missed,
-    DROP COLUMN callback_url, DROP COLUMN history
+    DROP COLUMN callback_url, DROP COLUMN history, DROP COLUMN referee
 """

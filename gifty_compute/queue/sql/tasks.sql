@@ -51,6 +51,7 @@ WITH page AS (
       AND (CAST(:task_type AS text) IS NULL OR t.task_type = :task_type)
       AND (CAST(:batch_id AS uuid) IS NULL OR t.batch_id = CAST(:batch_id AS uuid))
       AND (CAST(:before AS bigint) IS NULL OR t.seq < :before)
+      AND NOT t.referee
     ORDER BY t.seq DESC
     LIMIT :limit
 )
@@ -139,6 +140,7 @@ suspect AS MATERIALIZED (
     JOIN wanted w ON t.task_type = w.task_type AND t.model = w.model
     WHERE t.status = 'pending' AND t.available_at IS NULL AND t.suspect
       AND (CAST(:spaces AS text[]) IS NULL OR t.space = ANY (CAST(:spaces AS text[])))
+      AND (:trusted OR NOT t.referee)
       AND NOT EXISTS (SELECT FROM turns WHERE turns.rank < t.rank)
     ORDER BY t.rank, t.seq
     LIMIT LEAST(1, :limit)
@@ -156,6 +158,7 @@ ready AS MATERIALIZED (
           AND (t.task_type, t.model, t.rank, t.lane, t.seq)
               <= (turns.task_type, turns.model, turns.rank, turns.lane, 9223372036854775807)
           AND (CAST(:spaces AS text[]) IS NULL OR t.space = ANY (CAST(:spaces AS text[])))
+          AND (:trusted OR NOT t.referee)
         ORDER BY t.task_type, t.model, t.rank, t.lane, t.seq
         LIMIT :limit
         FOR UPDATE SKIP LOCKED
@@ -170,6 +173,7 @@ named AS MATERIALIZED (
       AND t.status = 'pending' AND t.available_at IS NULL AND t.model IS NOT NULL
       AND (NOT t.suspect OR cardinality(CAST(:ids AS uuid[])) = 1)
       AND (cardinality(CAST(:scope AS text[])) = 0 OR t.task_type = ANY (CAST(:scope AS text[])))
+      AND (:trusted OR NOT t.referee)
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 ),
@@ -248,7 +252,7 @@ WITH held AS (
 ),
 extended AS (
     UPDATE compute_tasks AS t
-    SET lease_expires_at = now() + make_interval(secs => t.lease_seconds),
+    SET lease_expires_at = GREATEST(t.lease_expires_at, now() + make_interval(secs => t.lease_seconds)),
         progress = COALESCE(held.progress, t.progress),
         missed = 0
     FROM held
