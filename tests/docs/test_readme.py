@@ -151,6 +151,17 @@ def test_every_path_that_is_served_is_named_in_a_page(app: Flask) -> None:
     assert [rule for rule in rules if not re.search(re.escape(rule) + r"(?![\w/])", pages)] == []
 
 
+def test_the_page_of_the_service_itself_shows_every_path_and_every_body(app: Flask) -> None:
+    client = app.test_client()
+    document = client.get("/openapi.json").json
+    page = client.get("/docs").text
+
+    described = [one for path in document["paths"].values() for one in path.values()]
+    bodies = sum("requestBody" in one for one in described)
+    assert [path for path in document["paths"] if f"</b> {path}</h2>" not in page] == []
+    assert page.count("<summary>Body: ") == bodies > 5
+
+
 @pytest.mark.parametrize("name", READMES)
 def test_the_paths_that_are_not_there_yet_are_not_there(app: Flask, name: str) -> None:
     section = read(name).partition(f"{LISTS[name]}\n")[2].partition("\n## ")[0]
