@@ -17,6 +17,8 @@ __all__ = ["Addresses", "Program", "StopStage", "migration", "programs"]
 _DRAIN_GRACE = 75.0
 _FACADE_GRACE = 20.0
 _GRACE = 10.0
+# granian's allocator keeps memory for each thread, 55 kB of 200 that wait; without it nothing is slower.
+_LEAN_THREADS = {"_RJEM_MALLOC_CONF": "narenas:1,tcache:false"}
 
 
 class StopStage(IntEnum):
@@ -96,6 +98,7 @@ def _facade(addresses: Addresses, threads: str) -> Program:
         http_ok(f"{addresses.api_url}/readyz"),
         StopStage.FACADE,
         _FACADE_GRACE,
+        _LEAN_THREADS,
     )
 
 

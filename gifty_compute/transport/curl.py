@@ -105,6 +105,8 @@ class CurlTransport:
         handle = pycurl.Curl()
         for option, value in (
             (pycurl.NOSIGNAL, 1),
+            # The least that libcurl takes; 64 kB for each of some hundred handles would mostly lie empty.
+            (pycurl.UPLOAD_BUFFERSIZE, 16_384),
             (pycurl.TCP_NODELAY, 1),
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),

@@ -16,7 +16,7 @@ import yaml
 from gifty_compute.settings import Settings
 from gifty_compute.stack.environment import PROVIDER_KEYS
 from gifty_compute.stack.options import Options
-from gifty_compute.stack.programs import Addresses, migration, programs
+from gifty_compute.stack.programs import Addresses, Program, migration, programs
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -39,9 +39,9 @@ def without_addresses(command: str) -> str:
     return ADDRESS.sub(r"\1 ...", command.replace(sys.executable, "python"))
 
 
-def stack_commands() -> dict[str, str]:
-    """By the Procfile's names, what the stack runs."""
-    running = programs(
+def running_programs() -> list[Program]:
+    """What the stack runs."""
+    return programs(
         Options(data_dir=Path("data")),
         Addresses(port=8000, flower_port=5555),
         beat_schedule=Path("/tmp/beat"),
@@ -49,6 +49,11 @@ def stack_commands() -> dict[str, str]:
         internal_token="secret",
         facade_threads="64",
     )
+
+
+def stack_commands() -> dict[str, str]:
+    """By the Procfile's names, the stack's commands."""
+    running = running_programs()
     procfile_name = {"facade": "web", "celery-1": "worker", "poll-1": "poll"}
     commands = {procfile_name.get(program.name, program.name): program.argv for program in running}
     return {name: " ".join(argv) for name, argv in {**commands, "migrate": migration()}.items()}
@@ -80,6 +85,14 @@ def test_the_image_runs_the_facade_as_compose_does() -> None:
 
     assert command
     assert shlex.join(json.loads(command[1])) == compose_commands()["web"]
+
+
+def test_the_facade_keeps_no_memory_for_its_threads_wherever_it_runs() -> None:
+    [facade] = [program for program in running_programs() if program.name == "facade"]
+    lean = f"_RJEM_MALLOC_CONF={facade.env['_RJEM_MALLOC_CONF']}"
+
+    assert re.search(rf"^    {re.escape(lean)}$", DOCKERFILE, re.M)
+    assert f"web: export {lean} && exec " in (ROOT / "Procfile").read_text(encoding="utf-8")
 
 
 def test_the_image_holds_what_its_programs_import() -> None:
