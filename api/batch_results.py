@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, request
+from pydantic import Field
 
 from api.batches import JSON_LINES
 from api.errors import error_json
@@ -10,9 +11,9 @@ from api.operation import core, operation, request_id
 from api.query import VectorsQuery
 from api.streaming import streamed
 from api.tasks import path_id
-from gifty_compute.errors import GiftyComputeError, NotAcceptable
+from gifty_compute.errors import GiftyComputeError, InvalidRequest, NotAcceptable
 from gifty_compute.queue.formats import json_lines, npy, npy_header
-from gifty_compute.wire.batch import Batch, BatchResult
+from gifty_compute.wire.batch import MAX_LINES, Batch, BatchResult
 from gifty_compute.wire.json import write_json
 
 __all__ = ["blueprint"]
@@ -23,15 +24,21 @@ PARQUET = "application/vnd.apache.parquet"
 NPY = "application/x-npy"
 
 
+class ResultsQuery(VectorsQuery):
+    """How vectors are read, and where a reader whose connection broke goes on."""
+
+    first: int = Field(default=0, ge=0, le=MAX_LINES, description="The position to begin with.")
+
+
 @blueprint.get("/v1/batches/<batch_id>/results")
 @operation(
     scope="api",
-    query=VectorsQuery,
+    query=ResultsQuery,
     answers={200: None},
     errors=(401, 404, 406, 409, 422, 503),
     media={JSON_LINES: BatchResult, PARQUET: None, NPY: None},
 )
-def batch_results(batch_id: str, query: VectorsQuery) -> Response:
+def batch_results(batch_id: str, query: ResultsQuery) -> Response:
     """All tasks in the order of the submit, ended or not; for NumPy all must be embeddings, and done."""
     batch = core().batches.get(path_id(batch_id, "batch"))
     wanted = request.accept_mimetypes.best_match(list(_RESULTS)) if request.accept_mimetypes else JSON_LINES
@@ -40,17 +47,17 @@ def batch_results(batch_id: str, query: VectorsQuery) -> Response:
     return _RESULTS[wanted](batch, query)
 
 
-def _as_json_lines(batch: Batch, query: VectorsQuery) -> Response:
+def _as_json_lines(batch: Batch, query: ResultsQuery) -> Response:
     name = request_id()
 
     def last_word(error: GiftyComputeError) -> bytes:
         return write_json(error_json(error, name)) + b"\n"
 
-    pieces = json_lines(core().results.pages(batch.id), query.encoding_format)
+    pieces = json_lines(core().results.pages(batch.id, first=query.first), query.encoding_format)
     return streamed(pieces, last_word, mimetype=JSON_LINES)
 
 
-def _as_parquet(batch: Batch, _query: VectorsQuery) -> Response:
+def _as_parquet(batch: Batch, query: ResultsQuery) -> Response:
     try:
         from gifty_compute.queue.parquet import parquet  # noqa: PLC0415  # an extra of its own
     except ModuleNotFoundError as error:
@@ -58,10 +65,12 @@ def _as_parquet(batch: Batch, _query: VectorsQuery) -> Response:
             raise
         message = f"{PARQUET} needs the server's extra: pip install 'gifty-compute[parquet]'"
         raise NotAcceptable(message) from error
-    return streamed(parquet(core().results.pages(batch.id)), _silence, mimetype=PARQUET)
+    return streamed(parquet(core().results.pages(batch.id, first=query.first)), _silence, mimetype=PARQUET)
 
 
-def _as_npy(batch: Batch, _query: VectorsQuery) -> Response:
+def _as_npy(batch: Batch, query: ResultsQuery) -> Response:
+    if query.first:
+        raise InvalidRequest("a matrix comes whole, so first goes with the other formats", param="first")
     rows, dim = core().results.shape(batch.id)
     length = len(npy_header(rows, dim)) + rows * dim * 4
     pieces = npy(core().results.pages(batch.id), rows, dim)

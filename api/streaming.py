@@ -64,5 +64,12 @@ class _Body:
             yield from self._pieces
         except GiftyComputeError as error:
             log.warning("a streamed answer breaks off: %s", error.code)
-            if word := self._last_word(error):
-                yield word
+            word = self._last_word(error)
+        except Exception:
+            # Only this generator can still say that the answer is not whole.
+            log.exception("a streamed answer breaks off")
+            word = self._last_word(GiftyComputeError("a fault of ours; the log has it"))
+        else:
+            return
+        if word:
+            yield word

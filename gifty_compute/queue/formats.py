@@ -39,6 +39,7 @@ def _line(result: Result, encoding_format: str) -> dict[str, object]:
     return {
         "id": result.id,
         "position": result.position,
+        "task_type": result.task_type,
         "status": result.status,
         "result": value,
         "error": result.error,

@@ -44,12 +44,17 @@ class BatchResults:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def pages(self, batch_id: UUID) -> Pages:
-        """All pages. Each is a statement of its own: a slow reader holds neither connection nor snapshot."""
-        after = position = 0
-        while rows := self._page(batch_id, after):
-            yield [_result_of(row, position + n) for n, row in enumerate(rows)]
-            after, position = rows[-1]["seq"], position + len(rows)
+    def pages(self, batch_id: UUID, *, first: int = 0) -> Pages:
+        """All pages from this position on, each a statement of its own: a slow reader holds no snapshot."""
+        after = self._before(batch_id, first) if first else 0
+        while after is not None and (rows := self._page(batch_id, after)):
+            yield [_result_of(row) for row in rows]
+            after = rows[-1]["seq"]
+
+    def _before(self, batch_id: UUID, position: int) -> int | None:
+        """The seq before that of this position; None beyond the last."""
+        row = self._db.row("seq_of_position", batch_id=str(batch_id), position=position)
+        return None if row is None else int(row["seq"]) - 1
 
     def _page(self, batch_id: UUID, after: int) -> list[dict[str, Any]]:
         return self._db.rows(
@@ -70,9 +75,9 @@ class BatchResults:
         raise Conflict(f"the vectors of batch {batch_id} are not one matrix: {reason}")
 
 
-def _result_of(row: dict[str, Any], position: int) -> Result:
+def _result_of(row: dict[str, Any]) -> Result:
     return Result(
-        position=position,
+        position=row["position"],
         id=UUID(str(row["id"])),
         task_type=row["task_type"],
         status=row["status"],

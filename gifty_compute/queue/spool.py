@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["Spool"]
 
 _IN_MEMORY = 4 * 2**20
-# In the order of `copy_tasks`, after what all rows have in common.
+# In the order of `copy_tasks`, after what all rows have in common and the position.
 _COLUMNS = (
     "task_type",
     "priority",
@@ -31,6 +31,7 @@ class Spool:
         self._common = b"".join(_written(value) + b"\t" for value in common)
         self.file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed at our own exit
         self.queues: Counter[tuple[str, str]] = Counter()
+        self._rows = 0
 
     def __enter__(self) -> Spool:
         return self
@@ -41,12 +42,15 @@ class Spool:
         self.file.close()
 
     def __len__(self) -> int:
-        return self.queues.total()
+        return self._rows
 
     def add(self, columns: dict[str, Any]) -> None:
         """One more row."""
-        self.file.write(self._common + b"\t".join([_written(columns[name]) for name in _COLUMNS]) + b"\n")
+        position = _written(len(self))
+        fields = [position, *[_written(columns[name]) for name in _COLUMNS]]
+        self.file.write(self._common + b"\t".join(fields) + b"\n")
         self.queues[columns["task_type"], columns["model"]] += 1
+        self._rows += 1
 
 
 def _written(value: Any) -> bytes:

@@ -77,6 +77,7 @@ class BatchResult(BaseModel):
 
     id: UUID
     position: int
+    task_type: str
     status: Status
     result: dict[str, Any] | None
     error: str | None

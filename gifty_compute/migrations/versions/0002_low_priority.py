@@ -33,6 +33,7 @@ ALTER TABLE compute_tasks
     ADD COLUMN tokens int NOT NULL DEFAULT 0,
     ADD COLUMN missed smallint NOT NULL DEFAULT 0,
     ADD COLUMN callback_url text,
+    ADD COLUMN position int,
     ADD COLUMN history jsonb,
     ADD COLUMN referee boolean NOT NULL DEFAULT false;
 DROP INDEX ix_compute_tasks_claim;
@@ -204,5 +205,5 @@ DROP INDEX ix_compute_tasks_holder, ix_compute_tasks_batch_status, ix_compute_ta
 CREATE INDEX ix_compute_tasks_claim ON compute_tasks (claim_id) WHERE status = 'processing';
 ALTER TABLE compute_tasks
     DROP COLUMN generation, DROP COLUMN revision, DROP COLUMN tokens, DROP COLUMN missed,
-    DROP COLUMN callback_url, DROP COLUMN history, DROP COLUMN referee
+    DROP COLUMN callback_url, DROP COLUMN position, DROP COLUMN history, DROP COLUMN referee
 """

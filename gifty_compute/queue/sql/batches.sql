@@ -19,8 +19,8 @@ SET LOCAL statement_timeout = '10min'
 -- name: copy_tasks
 -- The rows of a batch, in the order in which `seq` will number them.
 COPY compute_tasks (
-    batch_id, lane, request_id, task_type, priority, payload, model, space, tokens, max_attempts, metadata,
-    callback_url
+    batch_id, lane, request_id, position, task_type, priority, payload, model, space, tokens, max_attempts,
+    metadata, callback_url
 )
 FROM STDIN
 
@@ -188,7 +188,7 @@ RETURNING b.id
 -- A page of a batch in the order of its submit (ix_compute_tasks_batch). It ends early, but never empty, where the
 -- results in it pass :most_bytes.
 WITH page AS (
-    SELECT t.seq, t.id, t.task_type, t.status, t.model, t.space, t.result, t.error, t.metadata,
+    SELECT t.seq, t.position, t.id, t.task_type, t.status, t.model, t.space, t.result, t.error, t.metadata,
            v.dtype, v.rows, v.dim, v.data,
            sum(size.bytes) OVER (ORDER BY t.seq) - size.bytes AS bytes_before
     FROM compute_tasks t
@@ -205,6 +205,15 @@ SELECT *
 FROM page
 WHERE bytes_before < :most_bytes
 ORDER BY seq
+
+-- name: seq_of_position
+-- Where the results of a batch go on from a position (ix_compute_tasks_batch, and the rows before it).
+SELECT seq
+FROM compute_tasks
+WHERE batch_id = :batch_id
+  AND position >= :position
+ORDER BY seq
+LIMIT 1
 
 -- name: vectors_of_batch
 -- Whether the vectors of a batch are one matrix, and its shape.

@@ -25,6 +25,7 @@ from tests.integration.queue.batches import WORKER, body, claim, complete, execu
 
 PARQUET = "application/vnd.apache.parquet"
 NPY = "application/x-npy"
+FIELDS = {"id", "position", "task_type", "status", "result", "error", "metadata"}
 HALF = vectors(1, 2).astype(np.float16).astype(np.float32)
 
 
@@ -84,7 +85,7 @@ def test_lines_are_in_the_order_of_the_submit_whatever_became_of_each(
     assert np.array_equal(_matrix(found[2]["result"]["embeddings"]), HALF)
     assert found[4]["result"]["scores"] == [0.9, 0.1]
     assert [one["result"] for one in (found[1], found[3], found[5])] == [None, None, None]
-    assert all(set(one) == {"id", "position", "status", "result", "error", "metadata"} for one in found)
+    assert all(set(one) == FIELDS for one in found)
     assert client.get(f"/v1/tasks/{found[1]['id']}", headers=API).json["error"] == "too hot"
 
 
@@ -108,6 +109,52 @@ def test_pages_join_without_a_gap(client: FlaskClient, core: Core, monkeypatch: 
 
     assert [one["metadata"]["n"] for one in by_rows] == list(range(25))
     assert by_rows == by_bytes == one_by_one
+
+
+@pytest.mark.parametrize("first", [0, 1, 9, 10, 24, 25, 99_999])
+def test_a_reader_goes_on_where_the_connection_broke(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    path = post(client, body(25))
+    monkeypatch.setattr(results, "_ROWS_A_PAGE", 10)
+
+    found = lines(client.get(f"{path}?first={first}", headers=API))
+    table = pq.read_table(io.BytesIO(read(client, f"{path}?first={first}", PARQUET).data))
+
+    assert [one["position"] for one in found] == list(range(first, 25))
+    assert table.column("position").to_pylist() == list(range(first, 25))
+
+
+@pytest.mark.parametrize("query", ["first=-1", "first=x", "first=100001", "encoding_format=hex", "limit=1"])
+def test_a_query_that_breaks_a_rule_is_422(client: FlaskClient, mixed: str, query: str) -> None:
+    assert client.get(f"{mixed}?{query}", headers=API).status_code == 422
+    assert read(client, f"{mixed}?first=1", NPY).status_code == 422
+
+
+def test_positions_stay_when_rows_before_them_were_removed(
+    client: FlaskClient, core: Core, mixed: str
+) -> None:
+    execute(core.database, "DELETE FROM compute_tasks WHERE status = 'completed'")
+
+    assert [one["position"] for one in lines(read(client, mixed))] == [1, 3, 5]
+    assert [one["position"] for one in lines(read(client, f"{mixed}?first=2"))] == [3, 5]
+
+
+def test_a_fault_of_ours_ends_the_lines_with_an_error(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = post(client, body(20))
+    monkeypatch.setattr(results, "_ROWS_A_PAGE", 10)
+    monkeypatch.setattr("gifty_compute.queue.formats._PIECE", 1)
+    real = BatchResults._page
+    monkeypatch.setattr(
+        BatchResults, "_page", lambda self, batch, after: real(self, batch, after) if after == 0 else 1 / 0
+    )
+
+    *found, last = lines(read(client, path))
+
+    assert len(found) == 10
+    assert (last["error"]["type"], last["error"]["code"]) == ("server_error", "internal_error")
 
 
 def test_no_page_is_read_before_its_turn_and_no_connection_is_held_between(
