@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import base64
 import importlib.util
+import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -141,8 +142,10 @@ class ChatPiece:
     finish_reason: str | None = None
 
 
-def vectors_of(rows: list[Any]) -> Any:
-    """Rows of floats, or of base64 of little-endian float32, as an array of shape [rows, dim]."""
+def vectors_of(rows: Any) -> Any:
+    """Rows of floats, or of base64 of little-endian float32, or the binary form, as an array [rows, dim]."""
+    if isinstance(rows, dict):
+        return _binary(rows["dtype"], rows["shape"], base64.b64decode(rows["data"]))
     if importlib.util.find_spec("numpy") is not None:
         import numpy as np  # noqa: PLC0415 - the bare install has none
 
@@ -157,3 +160,14 @@ def _floats(row: str) -> list[float]:
     if sys.byteorder == "big":
         found.byteswap()
     return found.tolist()
+
+
+def _binary(dtype: str, shape: list[int], data: bytes) -> Any:
+    code = {"float32": "f", "float16": "e"}[dtype]
+    if importlib.util.find_spec("numpy") is not None:
+        import numpy as np  # noqa: PLC0415 - the bare install has none
+
+        return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).reshape(shape).astype(np.float32)
+    rows, dim = shape
+    numbers = struct.unpack(f"<{rows * dim}{code}", data)
+    return [list(numbers[row * dim : (row + 1) * dim]) for row in range(rows)]

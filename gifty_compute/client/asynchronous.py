@@ -10,13 +10,14 @@ from typing import Any, Self, TypeVar
 
 from gifty_compute.client import calls
 from gifty_compute.client.answers import Chat, ChatPiece, Classification, Embeddings, Ranking, Score
+from gifty_compute.client.batches import AsyncBatches
 from gifty_compute.client.calls import ApiCall, Categories, Messages
 from gifty_compute.client.door import Door
 from gifty_compute.client.events import ChatEvents
 from gifty_compute.client.handles import AsyncTaskHandle
 from gifty_compute.client.low import Low
 from gifty_compute.client.mapping import Job, map_texts_async
-from gifty_compute.client.over_httpx import OverHttpx
+from gifty_compute.client.over_httpx import AsyncStream, OverHttpx
 from gifty_compute.client.plans import Plan, Plans, Send, follow_async
 from gifty_compute.client.tasks import AsyncTasks
 from gifty_compute.clock import Clock, SystemClock
@@ -49,6 +50,7 @@ class AsyncClient:
         self.plans = Plans(timeout, clock, rng or Random())  # noqa: S311 - of pauses, not of secrets
         self.tasks = AsyncTasks(self, self._handle)
         self.low = Low(self._handle)
+        self.batches = AsyncBatches(self)
 
     async def embeddings(
         self,
@@ -175,6 +177,10 @@ class AsyncClient:
         """One try of a call. Raises ApiError, Unreachable."""
         return await self._http.once(step)
 
+    async def open(self, plan: Plan[Any]) -> AsyncStream:
+        """What a plan says, up to an answer whose headers are there. Raises ApiError, Unreachable."""
+        return await follow_async(plan, self._http.begin, asyncio.sleep)
+
     async def _handle(self, call: ApiCall[Task]) -> AsyncTaskHandle:
         return AsyncTaskHandle(self, await self.run(call))
 
@@ -183,7 +189,7 @@ class AsyncClient:
 
     async def _stream(self, call: ApiCall[Any]) -> AsyncGenerator[ChatPiece, None]:
         events = ChatEvents()
-        async with await follow_async(self.plans.trying(call), self._http.begin, asyncio.sleep) as stream:
+        async with await self.open(self.plans.trying(call)) as stream:
             async for data in stream:
                 for piece in events.feed(data):
                     yield piece

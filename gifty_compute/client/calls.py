@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 from gifty_compute.client import reading
@@ -16,13 +16,16 @@ from gifty_compute.client.reading import Headers
 from gifty_compute.wire.task import Task, TaskList
 
 __all__ = [
+    "SPARE_SECONDS",
     "ApiCall",
     "Categories",
     "How",
     "Messages",
+    "Upload",
     "cancel",
     "categories_body",
     "chat",
+    "checked_key",
     "classify",
     "embeddings",
     "listed",
@@ -43,7 +46,7 @@ Messages = Iterable[Any]
 # Of the caller's time; the rest is for the way, so that the service's own word is here before it is over.
 _TOLD = 0.9
 # What a call that waits for a task may take longer than it waits.
-_SPARE_SECONDS = 10.0
+SPARE_SECONDS = 10.0
 _LONGEST_KEY = 255
 
 
@@ -57,6 +60,16 @@ class How(TypedDict, total=False):
     priority: Literal["low", "high"] | None
 
 
+class Upload(Protocol):
+    """Bytes piece by piece, from the beginning each time."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
 @dataclass(frozen=True)
 class ApiCall(Generic[T]):
     """One call. `read(body, headers)` makes its answer."""
@@ -65,6 +78,8 @@ class ApiCall(Generic[T]):
     path: str
     read: Callable[[Any, Headers], T] = field(repr=False)
     body: dict[str, Any] | None = field(default=None, repr=False)
+    upload: Upload | None = field(default=None, repr=False)
+    """In place of a body what is too long to be one; read anew for each try."""
     query: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     timeout: float | None = None
@@ -141,9 +156,7 @@ def chat(
 
 def submit(task_type: str, payload: Mapping[str, Any], **how: Unpack[How]) -> ApiCall[Task]:
     """Always under an Idempotency-Key: a submit whose answer was lost may be repeated."""
-    key = how.get("key") or uuid.uuid4().hex
-    if len(key) > _LONGEST_KEY or not all(" " <= character <= "~" for character in key):
-        raise ValueError(f"key: an Idempotency-Key is up to {_LONGEST_KEY} characters of printable ASCII")
+    key = checked_key(how.get("key") or uuid.uuid4().hex)
     metadata = how.get("metadata")
     body = {
         "task_type": task_type,
@@ -157,10 +170,17 @@ def submit(task_type: str, payload: Mapping[str, Any], **how: Unpack[How]) -> Ap
     return ApiCall("POST", "/v1/tasks", reading.task, _said(body), headers=headers, repeatable=True)
 
 
+def checked_key(key: str) -> str:
+    """The key. Raises ValueError for what cannot be one."""
+    if len(key) > _LONGEST_KEY or not all(" " <= character <= "~" for character in key):
+        raise ValueError(f"key: an Idempotency-Key is up to {_LONGEST_KEY} characters of printable ASCII")
+    return key
+
+
 def task(task_id: str, *, wait: float = 0) -> ApiCall[Task]:
     """The task; with `wait` as soon as it has ended or so many seconds have passed."""
     query = {"wait": f"{wait:.3f}"} if wait else {}
-    timeout = wait + _SPARE_SECONDS if wait else None
+    timeout = wait + SPARE_SECONDS if wait else None
     return ApiCall("GET", _path(task_id), reading.task, query=query, timeout=timeout, repeatable=True)
 
 

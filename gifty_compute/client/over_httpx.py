@@ -59,12 +59,13 @@ class OverHttpx:
         await self._http.aclose()
 
     async def _open(self, step: Send[Any], deadline: Deadline, *, stream: bool) -> httpx.Response:
+        call = step.call
         request = self._http.build_request(
-            step.call.method,
-            self._door.url(step.call),
-            content=step.call.content(step.seconds),
-            params=step.call.query or None,
-            headers=self._door.headers(step.call),
+            call.method,
+            self._door.url(call),
+            content=call.content(step.seconds) if call.upload is None else aiter(call.upload),
+            params=call.query or None,
+            headers=self._door.headers(call),
         )
         async with _in_time(self._door, step, deadline):
             return await self._http.send(request, stream=stream)

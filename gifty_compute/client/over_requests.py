@@ -55,7 +55,7 @@ class OverRequests:
             response = self._session.request(
                 call.method,
                 self._door.url(call),
-                data=call.content(step.seconds),
+                data=call.content(step.seconds) if call.upload is None else call.upload,
                 params=call.query,
                 headers=self._door.headers(call),
                 timeout=(min(step.seconds, CONNECT_SECONDS), step.seconds),

@@ -116,16 +116,27 @@ class Plans:
 
     def waiting(self, task: Task, seconds: float) -> Plan[Task]:
         """The task when it has ended, or when so many seconds have passed; it is looked at once at least."""
+        return self.looking(
+            task,
+            lambda wait: calls.task(str(task.id), wait=wait),
+            lambda seen: seen.status in ENDS,
+            seconds,
+        )
+
+    def looking(
+        self, seen: T, look: Callable[[float], ApiCall[T]], is_over: Callable[[T], bool], seconds: float
+    ) -> Plan[T]:
+        """The same for whatever is looked at by a call that waits so many seconds."""
         deadline = Deadline.after(seconds, self._clock)
         looks = 0
-        while task.status not in ENDS and (looks == 0 or not deadline.expired):
+        while not is_over(seen) and (looks == 0 or not deadline.expired):
             looks += 1
             wait = min(deadline.remaining, _WAIT_SECONDS)
             answer_due = Deadline.after(wait, self._clock)
-            task = yield from self.patiently(calls.task(str(task.id), wait=wait), deadline)
-            if task.status not in ENDS and not answer_due.expired:
+            seen = yield from self.patiently(look(wait), deadline)
+            if not is_over(seen) and not answer_due.expired:
                 yield Pause(min(_LOOK_AGAIN.ceiling(looks), deadline.remaining))
-        return task
+        return seen
 
     def _pause(self, error: ApiError | Unreachable, failures: int) -> float:
         """As long as the service says, and by chance a little more, lest all come back at once."""

@@ -32,6 +32,7 @@ __all__ = [
     "result_of",
     "score",
     "task",
+    "value_of",
 ]
 
 Headers = Mapping[str, str]
@@ -88,13 +89,14 @@ def result_of(task: Task) -> Any:
     Raises ServiceFault for one that is not the contract's.
     """
     try:
-        return _result(task.task_type, task.result or {}, task.model)
+        return value_of(task.task_type, task.result or {}, task.model)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"task {task.id}: its result is not as the contract has it"
         raise ServiceFault(message, status=200) from error
 
 
-def _result(task_type: str, result: dict[str, Any], asked: str | None) -> Any:
+def value_of(task_type: str, result: dict[str, Any], asked: str | None = None) -> Any:
+    """A task's result as the client's own value; `asked` is its model where the result names none."""
     model = result.get("model") or asked
     match task_type:
         case "embedding":

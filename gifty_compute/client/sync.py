@@ -9,13 +9,14 @@ from typing import Any, Self, TypeVar
 
 from gifty_compute.client import calls
 from gifty_compute.client.answers import Chat, ChatPiece, Classification, Embeddings, Ranking, Score
+from gifty_compute.client.batches import Batches
 from gifty_compute.client.calls import ApiCall, Categories, Messages
 from gifty_compute.client.door import Door
 from gifty_compute.client.events import ChatEvents
 from gifty_compute.client.handles import TaskHandle
 from gifty_compute.client.low import Low
 from gifty_compute.client.mapping import Job, map_texts
-from gifty_compute.client.over_requests import OverRequests
+from gifty_compute.client.over_requests import OverRequests, Stream
 from gifty_compute.client.plans import Plan, Plans, Send, follow
 from gifty_compute.client.tasks import Tasks
 from gifty_compute.clock import Clock, SystemClock
@@ -30,9 +31,10 @@ class Client:
     """The service as functions. Threads may share it; it outlives a fork. Close it, or use a `with` block.
 
     High-priority calls wait for their answer: `embeddings`, `rerank`, `classify`, `score`, `chat`,
-    `stream_chat`. `low` makes tasks of the same work, `tasks` is what became of them, `map` embeds any number
-    of texts. Errors are those of `gifty_compute.client.errors`. A call is made again only where nobody has
-    begun it, or where twice does no harm: reading, and submitting, which has an Idempotency-Key.
+    `stream_chat`. `low` makes tasks of the same work, `batches` many at once, `tasks` is what became of them,
+    `map` embeds any number of texts. Errors are those of `gifty_compute.client.errors`. A call is made again
+    only where nobody has begun it, or where twice does no harm: reading, and submitting, which has an
+    Idempotency-Key.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Client:
         self.plans = Plans(timeout, self._clock, rng or Random())  # noqa: S311 - of pauses, not of secrets
         self.tasks = Tasks(self, self._handle)
         self.low = Low(self._handle)
-        # What POST /v1/batches will be here: self.batches, beside these two, with handles of its own.
+        self.batches = Batches(self)
 
     def embeddings(
         self,
@@ -186,6 +188,11 @@ class Client:
         """One try of a call. Raises ApiError, Unreachable."""
         return self._http.once(step)
 
+    def open(self, plan: Plan[Any]) -> Stream:
+        """What a plan says, up to an answer whose headers are there. Raises ApiError, Unreachable."""
+        stream: Stream = follow(plan, self._http.begin, self._clock.sleep)
+        return stream
+
     def _handle(self, call: ApiCall[Task]) -> TaskHandle:
         return TaskHandle(self, self.run(call))
 
@@ -194,7 +201,7 @@ class Client:
 
     def _stream(self, call: ApiCall[Any]) -> Generator[ChatPiece, None, None]:
         events = ChatEvents()
-        with follow(self.plans.trying(call), self._http.begin, self._clock.sleep) as stream:
+        with self.open(self.plans.trying(call)) as stream:
             for data in stream:
                 yield from events.feed(data)
                 if events.ended:

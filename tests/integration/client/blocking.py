@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from gifty_compute.client.asynchronous import AsyncClient
+from gifty_compute.client.batch_handles import AsyncBatchHandle
+from gifty_compute.client.batches import AsyncBatches
 from gifty_compute.client.handles import AsyncTaskHandle
 from gifty_compute.client.low import Low
 from gifty_compute.client.tasks import AsyncTasks
@@ -60,6 +62,6 @@ def _plain(runner: asyncio.Runner, value: Any) -> Any:
             return await value
 
         value = runner.run(go())
-    if isinstance(value, AsyncClient | AsyncTaskHandle | AsyncTasks | Low):
+    if isinstance(value, AsyncClient | AsyncTaskHandle | AsyncTasks | AsyncBatches | AsyncBatchHandle | Low):
         return Blocking(runner, value)
     return value
