@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 # The file is small and a read of it takes microseconds. Its bytes are compared, not its times: renames, links
 # and mounts then need no care.
-_PERIOD_SECONDS = 0.4
+_PERIOD_SECONDS = 0.5
+_SETTLING_SECONDS = 0.05
 
 
 class LogicWatch:
@@ -66,13 +67,16 @@ class LogicWatch:
         self._current, self._seen, self.error = new, seen, None
 
     def look_if_settled(self) -> None:
-        """A look, unless the file is another one than at the last call of this.
+        """A look, but not while the file is being written: a change must stay for a moment.
 
-        Who writes a file in place leaves it empty or half for a moment, and an empty one is good: it would
+        Who writes a file in place leaves it empty or half for that moment, and an empty one is good: it would
         send all work along the built-in routes.
         """
-        before, self._glimpsed = self._glimpsed, _glimpse(self._path)
-        if self._glimpsed == before:
+        before, found = self._glimpsed, _glimpse(self._path)
+        if found != before and self._stop.wait(_SETTLING_SECONDS):
+            return
+        self._glimpsed = _glimpse(self._path) if found != before else found
+        if self._glimpsed == found:
             self.look()
 
     def start(self) -> None:

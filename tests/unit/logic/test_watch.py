@@ -127,27 +127,35 @@ def test_going_back_to_the_version_in_force_mends_it(watch: LogicWatch, file: Pa
     assert watch.error is None
 
 
-def test_a_file_that_is_being_written_is_left_alone_until_it_stays(watch: LogicWatch, file: Path) -> None:
+@pytest.mark.parametrize("moment", ["", "leases: {sec", None], ids=["empty", "half", "gone"])
+def test_a_file_that_is_being_written_is_left_alone_until_it_stays(
+    watch: LogicWatch, file: Path, monkeypatch: pytest.MonkeyPatch, moment: str | None
+) -> None:
+    """An empty file is good in itself."""
+    if moment is None:
+        file.unlink()
+    else:
+        file.write_text(moment)
+
+    def write_meanwhile(seconds: float) -> bool:
+        file.write_text("leases: {seconds: 60}")
+        return False
+
     before = watch.current
-
-    file.write_text("")  # good in itself, and what an editor leaves for a moment
+    monkeypatch.setattr(watch._stop, "wait", write_meanwhile)
     watch.look_if_settled()
-    file.write_text("leases: {seconds: 60}")
-    watch.look_if_settled()
-    assert watch.current is before
+    assert (watch.current, watch.rejected) == (before, 0)
     watch.look_if_settled()
 
     assert (watch.current.file.leases.seconds, watch.rejected) == (60, 0)
 
 
-def test_a_file_that_is_gone_for_a_moment_is_no_trouble(watch: LogicWatch, file: Path) -> None:
-    file.unlink()
-    watch.look_if_settled()
+def test_a_change_that_stays_is_taken_over_with_the_first_look(watch: LogicWatch, file: Path) -> None:
     file.write_text("leases: {seconds: 60}")
-    watch.look_if_settled()
+
     watch.look_if_settled()
 
-    assert (watch.current.file.leases.seconds, watch.rejected) == (60, 0)
+    assert watch.current.file.leases.seconds == 60
 
 
 def test_the_version_in_force_is_logged_at_the_start(
