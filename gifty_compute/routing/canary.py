@@ -62,7 +62,9 @@ class Canaries:
         self._clock = clock
         self._looks: dict[str, _Look] = {}
         self._asked: set[str] = set()
-        self._stop = threading.Event()
+        self._joined: set[str] = set()
+        """Who answered while the space had no reference."""
+        self._stop, self._wake = threading.Event(), threading.Event()
 
     def wait(self, candidate: Candidate, call: Call) -> float | None:
         reference = call.logic.references.get(call.space)
@@ -70,7 +72,10 @@ class Canaries:
             return None
         look = self._looks.get(candidate.circuit)
         if look is None or look.reference != reference:
-            return _PERIOD_SECONDS
+            if candidate.circuit not in self._asked:
+                self._wake.set()
+            # Who was in before there was a reference stays until it is known: naming one fails no request.
+            return None if look is None and candidate.circuit in self._joined else _PERIOD_SECONDS
         if look.standing is Standing.PROVEN:
             return None
         return max(_PERIOD_SECONDS, look.next_at - self._clock.monotonic())
@@ -79,7 +84,9 @@ class Canaries:
         return self.wait(candidate, call) is None
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
-        """What an answer is worth shows only in a comparison, which is made elsewhere."""
+        """Notes who is in; what an answer is worth shows only in a comparison, which is made elsewhere."""
+        if call.space and outcome.reply is not None and call.space not in call.logic.references:
+            self._joined.add(candidate.circuit)
 
     def standings(self) -> dict[str, Standing]:
         """By (provider, key, kind), of every provider that is watched now and was looked at."""
@@ -117,6 +124,7 @@ class Canaries:
 
     def stop(self) -> None:
         self._stop.set()
+        self._wake.set()
 
     def _run(self, logic: Callable[[], Logic], asker: _Asker) -> None:
         while True:
@@ -124,7 +132,9 @@ class Canaries:
                 self.look(logic(), asker)
             except Exception:  # a fault of ours must not end the watch over wrong vectors
                 log.exception("the canaries could not be looked at")
-            if self._stop.wait(_PERIOD_SECONDS):
+            self._wake.wait(_PERIOD_SECONDS)
+            self._wake.clear()
+            if self._stop.is_set():
                 return
 
     def _is_due(self, candidate: Candidate, reference: Reference) -> bool:
@@ -141,6 +151,7 @@ class Canaries:
         try:
             standing, seconds = self._found(call, candidate, asker, reference, before)
             self._looks[name] = _Look(standing, now + seconds, reference)
+            self._joined.discard(name)
         finally:
             self._asked.discard(name)
 

@@ -20,7 +20,8 @@ from gifty_compute.logic.source import parse_logic
 from gifty_compute.providers.base import Reply
 from gifty_compute.routing.call import Answer, Call
 from gifty_compute.routing.canary import Canaries
-from gifty_compute.routing.guard import Candidate
+from gifty_compute.routing.guard import Candidate, Outcome
+from tests.e2e.service import eventually
 from tests.unit.conftest import HandClock
 from tests.unit.routing.conftest import failed
 
@@ -88,6 +89,39 @@ def test_a_work_without_vectors_is_not_concerned(
     canaries: Canaries, known: Logic, call: Callable[..., Call], candidate: Callable[..., Candidate]
 ) -> None:
     assert canaries.wait(candidate(kind="rerank"), call("rerank", by=known)) is None
+
+
+def test_who_was_in_before_there_was_a_reference_stays_until_it_is_known(
+    canaries: Canaries,
+    known: Logic,
+    asker: Asker,
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    canaries.left(candidate(), call(), Outcome(0.1, reply=Reply({})))
+    asker.vectors["runpod"] = np.roll(KNOWN, 1, axis=1)
+
+    assert canaries.wait(candidate(), call(by=known)) is None
+    assert canaries.wait(candidate("openrouter"), call(by=known)) is not None
+    look(canaries, known, asker)
+    assert canaries.wait(candidate(), call(by=known)) == 600
+
+
+def test_the_first_call_in_a_space_with_a_reference_has_its_providers_looked_at_at_once(
+    clock: HandClock,
+    known: Logic,
+    asker: Asker,
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    canaries = Canaries(clock)
+    logic = [parse_logic("")]
+    canaries.start(lambda: logic[0], asker)
+    try:
+        logic[0] = known
+        eventually(lambda: canaries.enter(candidate(), call(by=known)), within=10, what="it was looked at")
+    finally:
+        canaries.stop()
 
 
 def test_who_gives_the_known_vectors_is_in(
