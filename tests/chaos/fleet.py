@@ -126,7 +126,8 @@ class Fleet:
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Ends the program and all that it started; then starts it anew."""
         child, _ = self._children[name]
-        os.killpg(child.pid, number)
+        with suppress(ProcessLookupError):  # it may have ended by itself, when a part of it was killed
+            os.killpg(child.pid, number)
         child.wait(80)
         child.start()
 
