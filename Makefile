@@ -6,13 +6,14 @@
 
 PYTHON ?= python3
 ARGS ?=
+SOAK ?= 1
 
 SHELL := /bin/sh
 .SHELLFLAGS := -euc
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install run test check chaos judges wheel lock clean FORCE
+.PHONY: help install run test check chaos soak judges wheel lock clean FORCE
 
 python := .venv/bin/python
 uv := $(python) -m uv
@@ -40,6 +41,9 @@ check: .venv/installed-test ## format, lint, types, import directions
 
 chaos: .venv/installed-test ## processes and stores are killed under load: nothing is lost
 	exec $(python) -m pytest tests/chaos $(ARGS)
+
+soak: .venv/installed-test ## the long form of chaos, SOAK=0..1 of it; prints what became of all tasks
+	SOAK=$(SOAK) exec $(python) -m pytest tests/chaos $(ARGS)
 
 judges: .venv/installed-judges ## other people's programs judge ours: clients, servers, schemas, installers
 	exec $(python) -m pytest tests/judges $(ARGS)
