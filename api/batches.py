@@ -12,7 +12,7 @@ from api.admission import admission
 from api.answers import json_answer
 from api.operation import core, operation
 from api.query import Query
-from api.tasks import origin, path_id, wait_for_end
+from api.tasks import origin, path_id, refuse_over_depth, wait_for_end
 from gifty_compute.errors import UnsupportedMedia
 from gifty_compute.queue.upload import Upload, UploadLimits
 from gifty_compute.wire.batch import Batch, BatchOptions
@@ -45,10 +45,13 @@ def submit_batch(query: BatchOptions) -> Response:
     # A slow sender holds a thread; some are kept for others.
     leave = admission().enter()
     try:
-        submitted = core().batches.submit(_upload(), query, origin())
+        sender = origin()
+        refuse_over_depth(sender, core().batches.was_submitted)
+        submitted = core().batches.submit(_upload(), query, sender)
     finally:
         leave()
     if submitted.new:
+        core().depth.add(sender.client, submitted.batch.total)
         core().announcer.catch_up(submitted.ready)
     location = {"Location": f"/v1/batches/{submitted.batch.id}"}
     return json_answer(_json(submitted.batch), 202 if submitted.new else 200, location)

@@ -34,6 +34,7 @@ _WORDS = {
     413: "The body is over the limit.",
     415: "The content type or encoding is not supported.",
     422: "A rule is broken; `param` names the field.",
+    429: "Over a limit of the client's; `Retry-After` says when to come back.",
     502: "Every provider failed.",
     503: "Not ready; `Retry-After` says when to come back.",
     504: "The deadline passed.",
@@ -166,7 +167,8 @@ def _lines(reference: str) -> dict[str, Any]:
 
 
 def _statuses(described: Operation) -> list[int]:
-    return sorted({*described.answers, *described.errors})
+    limited = {429} if described.scope == "api" else set()
+    return sorted({*described.answers, *described.errors, *limited})
 
 
 def _security(described: Operation) -> list[dict[str, list[str]]]:
@@ -194,7 +196,7 @@ def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[st
     headers: dict[str, Any] = {
         name: {"schema": {"type": "string"}} for name in _answer_headers(status, described)
     }
-    if status == 503:
+    if status in (429, 503):
         headers["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds."}
     return {"description": _WORDS[status], "headers": headers, "content": content}
 

@@ -30,6 +30,7 @@ _STATUS: tuple[tuple[type[errors.GiftyComputeError], int, str], ...] = (
     (errors.NotAcceptable, 406, "invalid_request_error"),
     (errors.Conflict, 409, "conflict_error"),
     (errors.NoRoute, 502, "upstream_error"),
+    (errors.OverLimit, 429, "rate_limit_error"),
     (errors.Unavailable, 503, "unavailable_error"),
     (errors.DeadlineExceeded, 504, "timeout_error"),
 )

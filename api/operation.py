@@ -11,6 +11,7 @@ from typing import Any, get_origin
 from flask import Response, request
 from pydantic import BaseModel
 
+from api import rate
 from api.auth import Guard, Scope
 from api.compression import unpacked
 from api.facade import FacadeRequest, this_app, this_request
@@ -72,6 +73,8 @@ def operation(
             if scope is not None:
                 guard: Guard = this_app().extensions["guard"]
                 guard.admit(scope, asked)
+            if scope == "api":
+                rate.admit(core(), asked.caller)
             parsed: dict[str, Any] = {}
             if query is not None:
                 parsed["query"] = _read_query(query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from flask import Blueprint, Response, request
@@ -12,12 +13,21 @@ from api.answers import json_answer, task_json
 from api.compression import compressed
 from api.operation import caller, core, operation, request_id
 from api.query import VectorsQuery
-from gifty_compute.errors import InvalidRequest, NotFound
+from gifty_compute.errors import InvalidRequest, NotFound, OverLimit
 from gifty_compute.queue.store import Origin
 from gifty_compute.wire.task import Status, SubmitRequest, Task, TaskList
 from gifty_compute.wire.text import CleanText
 
-__all__ = ["WaitQuery", "blueprint", "find_task_id", "origin", "path_id", "submit", "wait_for_end"]
+__all__ = [
+    "WaitQuery",
+    "blueprint",
+    "find_task_id",
+    "origin",
+    "path_id",
+    "refuse_over_depth",
+    "submit",
+    "wait_for_end",
+]
 
 blueprint = Blueprint("tasks", __name__)
 blueprint.after_request(compressed)
@@ -100,10 +110,22 @@ def submit(body: SubmitRequest) -> Response:
     """Commits, then announces; the announcement may fail, the answer is true all the same."""
     if body.callback_url is not None:
         core().callbacks.receivers.admit(body.callback_url)
-    task, new = core().store.submit(body, origin())
+    sender = origin()
+    refuse_over_depth(sender, core().store.was_submitted)
+    task, new = core().store.submit(body, sender)
     if new:
+        core().depth.add(sender.client)
         core().announcer.announce(task)
     return json_answer(task_json(task), 202 if new else 200, {"Location": f"/v1/tasks/{task.id}"})
+
+
+def refuse_over_depth(sender: Origin, was_submitted: Callable[[Origin], bool]) -> None:
+    """Raises OverLimit where too much of this client waits, but not for a submit that is repeated."""
+    try:
+        core().depth.admit(sender.client)
+    except OverLimit:
+        if not was_submitted(sender):
+            raise
 
 
 def origin() -> Origin:

@@ -27,6 +27,7 @@ from gifty_compute.paid.worker import PaidWorker
 from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.database import Database, connect
+from gifty_compute.queue.depth import QueueDepth
 from gifty_compute.queue.outbox import Outbox
 from gifty_compute.queue.purse import Purses
 from gifty_compute.queue.results import BatchResults
@@ -51,6 +52,7 @@ class Core:
     store: TaskStore
     batches: BatchStore
     results: BatchResults
+    depth: QueueDepth
     announcer: Announcer
     tokens: WorkerTokens
     waits: Waits
@@ -134,6 +136,7 @@ def build(
         store=store,
         batches=batches,
         results=BatchResults(database),
+        depth=QueueDepth(database, lambda: logic.current, clock),
         announcer=announcer,
         tokens=WorkerTokens(database),
         waits=Waits(store, cap=settings.facade_threads // 4),

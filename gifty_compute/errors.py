@@ -20,7 +20,8 @@ GiftyComputeError
 ├── NoRoute                   every provider of the route failed
 ├── DeadlineExceeded
 └── Unavailable               ours or a store's; `retry_after` says when to come back
-    └── StoreUnavailable
+    ├── StoreUnavailable
+    └── OverLimit             the caller's own limit, not ours
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ __all__ = [
     "NoRoute",
     "NotAcceptable",
     "NotFound",
+    "OverLimit",
     "ProviderError",
     "StoreUnavailable",
     "TaskFinished",
@@ -243,6 +245,12 @@ class Unavailable(GiftyComputeError):
     def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class OverLimit(Unavailable):
+    """The caller is over a limit of its own."""
+
+    code = "over_limit"
 
 
 class StoreUnavailable(Unavailable):

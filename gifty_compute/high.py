@@ -52,6 +52,7 @@ class HighRoad:
     canaries: Canaries
     transport: Transport
     registry: CollectorRegistry
+    counters: RedisCounters
     sync: Sync
 
     def start(self, logic: Callable[[], Logic]) -> None:
@@ -97,7 +98,7 @@ def build_high_road(
         observers=(latencies, AttemptMetrics(registry)),
     )
     sync = Sync((marks, counters))
-    return HighRoad(router, access, breakers, budgets, canaries, transport, registry, sync)
+    return HighRoad(router, access, breakers, budgets, canaries, transport, registry, counters, sync)
 
 
 def _redis(url: str) -> redis.Redis:

@@ -199,6 +199,13 @@ class LowSection(Section):
     providers: tuple[Name, ...] | None = Field(default=None, description="Those that may be paid; else any.")
 
 
+class ClientLimitsSection(Section):
+    """What each client may ask for; more is 429."""
+
+    queue_depth: int = Field(default=2_000_000, ge=1, description="Tasks of one client that may wait.")
+    requests_per_minute: int | None = Field(default=None, ge=1)
+
+
 class BreakerSection(Section):
     """When a provider is left alone, and for how long."""
 
@@ -279,6 +286,7 @@ class LogicFile(Section):
     score: ScoreSection = ScoreSection()
     routing: RoutingSection = RoutingSection()
     leases: LeasesSection = LeasesSection()
+    limits: ClientLimitsSection = ClientLimitsSection()
     low: dict[KindName, LowSection] = {}
     trust: TrustSection = TrustSection()
     callbacks: CallbacksSection = CallbacksSection()

@@ -123,6 +123,10 @@ class BatchStore:
                 self._db.copy_on(connection, "copy_tasks", spool.file)
             return bool(rows)
 
+    def was_submitted(self, origin: Origin) -> bool:
+        """Whether the idempotency key stands for a batch already."""
+        return self._first(origin) is not None
+
     def _first(self, origin: Origin) -> dict[str, Any] | None:
         if origin.idempotency_key is None:
             return None

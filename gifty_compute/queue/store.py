@@ -104,6 +104,12 @@ class TaskStore:
         """The columns payload, model, space and tokens of such a task. Raises InvalidRequest."""
         return placed(self._logic(), task_type, payload, where=where)
 
+    def was_submitted(self, origin: Origin) -> bool:
+        """Whether the idempotency key stands for a task already."""
+        key = origin.idempotency_key
+        found = self._db.row("find_submitted", lane=origin.client, idempotency_key=key) if key else None
+        return found is not None
+
     def get(self, task_id: UUID) -> Task:
         """The task as it is now. Raises NotFound."""
         return task_of(self._row(task_id))

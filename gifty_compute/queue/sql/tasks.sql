@@ -72,6 +72,41 @@ FROM compute_batches
 WHERE id = ANY (CAST(:ids AS uuid[]))
   AND finished_at IS NOT NULL
 
+-- name: depth
+-- How many ready tasks of a client are waiting, up to a bound. It skips from queue to queue through
+-- ix_compute_tasks_ready, and reads that index alone.
+WITH RECURSIVE queues AS (
+    (SELECT t.task_type, t.model, t.rank
+     FROM compute_tasks t
+     WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+     ORDER BY t.task_type, t.model, t.rank
+     LIMIT 1)
+    UNION ALL
+    SELECT next.task_type, next.model, next.rank
+    FROM queues q
+    CROSS JOIN LATERAL (
+        SELECT t.task_type, t.model, t.rank
+        FROM compute_tasks t
+        WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+          AND (t.task_type, t.model, t.rank) > (q.task_type, q.model, q.rank)
+        ORDER BY t.task_type, t.model, t.rank
+        LIMIT 1
+    ) AS next
+)
+SELECT count(*) AS waiting
+FROM (
+    SELECT
+    FROM queues q
+    CROSS JOIN LATERAL (
+        SELECT
+        FROM compute_tasks t
+        WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+          AND t.task_type = q.task_type AND t.model = q.model AND t.rank = q.rank AND t.lane = :lane
+        LIMIT :enough
+    ) AS found
+    LIMIT :enough
+) AS counted
+
 -- name: ready
 -- How many tasks of each (task type, model) could be claimed, up to a bound; asked by the one poller that serves
 -- all waiting workers of a process (ix_compute_tasks_ready, ix_compute_tasks_suspect).
