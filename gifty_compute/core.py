@@ -123,7 +123,7 @@ def build(
         Leases(database),
         Placing(database, store),
         Judging(database, store),
-        Batches(database),
+        Batches(database, clock),
         Announcing(database, announcer),
         Retention(database, lambda: logic.current.file.retention, clock),
     )

@@ -24,6 +24,6 @@ def maintain(database: Database) -> Callable[[], dict[str, int]]:
 
     def run() -> dict[str, int]:
         with database.connection() as connection:
-            return dict(Batches(database).run(connection))
+            return dict(Batches(database, SystemClock()).run(connection))
 
     return run

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from gifty_compute.clock import SystemClock
 from gifty_compute.errors import Conflict, NotFound
+from gifty_compute.maintain.batches import Batches
 from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.chunks import CHUNK, cancel_rest, retry_rest
 from gifty_compute.queue.database import Database
@@ -191,6 +192,28 @@ def test_a_request_cancels_a_bounded_part_and_maintain_the_rest(
     assert batches.get(batch.id).counts.cancelled == 10 * CHUNK
     assert maintain()["cancelled"] == 2000
     assert set(statuses(database, batch.id)) == {"cancelled"}
+
+
+def test_a_pass_that_has_taken_its_time_leaves_the_other_batches_to_the_next(
+    batches: BatchStore, database: Database
+) -> None:
+    class Hurried(SystemClock):
+        """Four tenths of a second pass between two looks."""
+
+        seconds = 0.0
+
+        def monotonic(self) -> float:
+            self.seconds += 0.4
+            return self.seconds
+
+    for _ in range(5):
+        database.rows("ask_cancel", id=str(submit(batches, 1).batch.id))
+    step = Batches(database, Hurried())
+
+    with database.connection() as connection:
+        cancelled = [step.run(connection)["cancelled"] for _ in range(4)]
+
+    assert cancelled == [2, 2, 1, 0]
 
 
 def test_what_somebody_holds_a_lock_on_is_cancelled_by_the_next_chunk(
