@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gifty_compute.errors import ProviderError
+from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.providers.base import Ask, Reply
 from gifty_compute.providers.chat import usage_of
 from gifty_compute.providers.exchange import Exchange, as_object
@@ -15,6 +15,8 @@ from gifty_compute.transport.base import HttpResponse, Transport
 
 __all__ = ["IntelligenceProvider"]
 
+# Said by a facade that has no route for the work: its operator's to mend, or ours, and never the caller's.
+_NOT_ROUTED = frozenset({"not_served", "unknown_model"})
 _KINDS_OF_RERANKERS = ("cross-encoder", "bi-encoder")
 # Of a product these are sent only where the product has them: Gifty's own API knows the first four alone.
 _OF_A_PRODUCT = (
@@ -26,6 +28,8 @@ _OF_A_PRODUCT = (
     "image_url",
     "content_text",
 )
+_LONGEST_VERSION = 200
+_OF_A_SCORE = ("gift_score", "reasoning", "tags", "gift_vector")
 
 
 class IntelligenceProvider:
@@ -73,16 +77,20 @@ class IntelligenceProvider:
 
     def _score(self, ask: Ask) -> Reply:
         """One call a product: its path takes no more."""
-        scores = [self._score_one(ask, product) for product in ask.payload["products"]]
-        return Reply({"scores": scores})
+        answers = [self._score_one(ask, product) for product in ask.payload["products"]]
+        scores = [
+            {field: answer.get(field) for field in _OF_A_SCORE if field in answer} for answer in answers
+        ]
+        versions = {_version(answer) for answer in answers}
+        # Of several versions none is that of all scores.
+        return Reply({"scores": scores, "version": versions.pop() if len(versions) == 1 else None})
 
     def _score_one(self, ask: Ask, product: dict[str, Any]) -> dict[str, Any]:
         request = {field: product[field] for field in _OF_A_PRODUCT if product.get(field) is not None}
         if product.get("axes"):
             request["axes"] = True
         body = self._post(ask, "/v1/products/score", request)
-        known = ("gift_score", "reasoning", "tags", "gift_vector")
-        return {field: body[field] for field in known if body.get(field) is not None}
+        return {field: value for field, value in body.items() if value is not None}
 
     def _post(self, ask: Ask, path: str, body: dict[str, Any]) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {ask.site.key}", "x-gifty-hop": "1"}
@@ -114,5 +122,14 @@ def _mapping(mapping: dict[str, Any]) -> dict[str, Any]:
     return {field: mapping.get(field) for field in ("external_name", "internal_category_id", "confidence")}
 
 
+def _version(answer: dict[str, Any]) -> str | None:
+    said = answer.get("version")
+    return said if isinstance(said, str) and 0 < len(said) <= _LONGEST_VERSION else None
+
+
 def _error(ask: Ask, response: HttpResponse) -> ProviderError:
-    return Rejection.of(response, ask.deadline.clock.now()).become()
+    rejection = Rejection.of(response, ask.deadline.clock.now())
+    code = rejection.says("code")
+    if code in _NOT_ROUTED:
+        return rejection.become(Failure.CONFIG, code)
+    return rejection.become()

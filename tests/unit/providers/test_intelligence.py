@@ -97,6 +97,32 @@ def test_each_product_is_a_call_with_what_is_known_of_it() -> None:
     assert set(reply.result["scores"][0]) == {"gift_score", "reasoning", "tags"}
 
 
+@pytest.mark.parametrize(
+    ("versions", "version"),
+    [(("2026-11", "2026-11"), "2026-11"), (("v3", "v4"), None), ((None, None), None), ((5, 5), None)],
+)
+def test_the_version_of_a_score_is_passed_on(versions: tuple[Any, Any], version: str | None) -> None:
+    score = {"gift_score": 7, "reasoning": "да", "tags": []}
+
+    reply, _ = run("score", {"products": [{"title": "a"}] * 2}, *({**score, "version": v} for v in versions))
+
+    assert reply.result["version"] == version
+
+
+@pytest.mark.parametrize("code", ["not_served", "unknown_model"])
+def test_a_facade_without_a_route_is_the_operators_to_mend_and_no_fault_of_the_callers(code: str) -> None:
+    error = {"type": "invalid_request_error", "code": code, "message": "canary", "param": "model"}
+    transport = ScriptedTransport(answered({"error": error}, 422))
+
+    with pytest.raises(ProviderError) as caught:
+        IntelligenceProvider(transport).run(
+            asking("intelligence_api", "rerank", {"query": "q", "documents": ["a"]})
+        )
+
+    assert (caught.value.failure, caught.value.code) == (Failure.CONFIG, code)
+    assert "canary" not in str(caught.value)
+
+
 NAMES = {"external_names": ["Удочки", "Романы"], "internal_categories": CATEGORIES}
 BAD: dict[str, tuple[str, dict[str, Any], Any]] = {
     "fewer vectors": ("embedding", {"texts": ["a", "b"]}, {"data": [{"embedding": [1], "index": 0}]}),
