@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import numpy as np
 from flask import Blueprint, Response
 
 from api.answers import json_answer
 from api.operation import operation
 from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask
+from gifty_compute.arrays import np
 from gifty_compute.providers.base import Usage
 from gifty_compute.wire.answers import ClassifyAnswer, EmbeddingAnswer, RerankAnswer, ScoreAnswer
 from gifty_compute.wire.classify import ClassifyRequest

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
+from gifty_compute.arrays import np
 from gifty_compute.clock import Clock, Deadline
 from gifty_compute.errors import InvalidConfig
 from gifty_compute.high import HighRoad

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from gifty_compute.arrays import np
 from gifty_compute.clock import SystemClock
 from gifty_compute.demo.catalogue import QUESTIONS, Product, read_catalogue
 from gifty_compute.demo.shop import Shop

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import requests
 
+from gifty_compute.arrays import np, npt
 from gifty_compute.demo.catalogue import Product
 from gifty_compute.errors import GiftyComputeError
 

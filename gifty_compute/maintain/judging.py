@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from sqlalchemy import Connection
 
+from gifty_compute.arrays import np
 from gifty_compute.errors import Conflict, GiftyComputeError
 from gifty_compute.maintain.step import ROWS_A_STEP
 from gifty_compute.queue.database import Database

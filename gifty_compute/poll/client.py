@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-import numpy as np
 import orjson
 import requests
 from pydantic import BaseModel, Field, ValidationError
 from requests.auth import AuthBase
 
+from gifty_compute.arrays import np
 from gifty_compute.door import checked_token, checked_url
 from gifty_compute.errors import GiftyComputeError, InvalidResult, TooLarge, Unavailable
 from gifty_compute.poll.refusals import refusal, refusal_in, unreachable

@@ -9,9 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-import numpy.typing as npt
-
+from gifty_compute.arrays import np, npt
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.providers.base import Ask, Delta, Reply, Usage
 from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, streamed

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from gifty_compute.arrays import np, npt
 from gifty_compute.errors import InvalidResult
 from gifty_compute.providers.base import Usage
 from gifty_compute.providers.failures import bad_answer

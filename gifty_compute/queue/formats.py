@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Generator
 
-import numpy as np
-
+from gifty_compute.arrays import np
 from gifty_compute.errors import Conflict
 from gifty_compute.queue.results import Pages, Result
 from gifty_compute.wire.json import write_json

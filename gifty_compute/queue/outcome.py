@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from gifty_compute.arrays import np
 from gifty_compute.errors import TaskFinished
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.rows import result_columns

@@ -6,10 +6,10 @@ import io
 from collections.abc import Generator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gifty_compute.arrays import np
 from gifty_compute.queue.results import Pages, Result
 from gifty_compute.wire.json import write_json
 from gifty_compute.wire.vectors import Vectors

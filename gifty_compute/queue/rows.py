@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import orjson
 
+from gifty_compute.arrays import np
 from gifty_compute.wire.task import Task
 from gifty_compute.wire.vectors import Vectors
 

@@ -12,9 +12,9 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
-import numpy as np
 import orjson
 
+from gifty_compute.arrays import np
 from gifty_compute.clock import Clock
 from gifty_compute.errors import Conflict, InvalidResult, LeaseLost
 from gifty_compute.logic.logic import Logic

@@ -7,18 +7,16 @@ import json
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
+from gifty_compute.arrays import np, npt
 from gifty_compute.providers.base import Usage
 from gifty_compute.routing.call import Answer, Call, Next
 from gifty_compute.wire.embedding import check_embedding
 
 __all__ = ["Cache", "Store"]
 
-_Vector = npt.NDArray[np.float32]
+_Vector: TypeAlias = "npt.NDArray[np.float32]"
 
 # Of a space's section these say nothing about its vectors.
 _NOT_OF_THE_VECTORS = {"default_input_type", "reference", "min_cosine"}

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-import numpy as np
-
+from gifty_compute.arrays import np
 from gifty_compute.clock import Clock, Deadline
 from gifty_compute.errors import GiftyComputeError
 from gifty_compute.logic.logic import Logic, Model

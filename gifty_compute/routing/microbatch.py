@@ -9,9 +9,7 @@ import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import numpy.typing as npt
-
+from gifty_compute.arrays import np, npt
 from gifty_compute.errors import DeadlineExceeded, InvalidRequest
 from gifty_compute.routing.call import Answer, Call, Next
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
+from gifty_compute.arrays import np, npt
 from gifty_compute.errors import InvalidResult
 
 __all__ = ["Vectors", "check", "decode", "encode", "same"]
 
-Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+Vectors: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.float16]"
 
-_DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+_DTYPES = {"float32": "<f4", "float16": "<f2"}
 # A shorter vector than this has lost its direction to rounding.
 _LEAST_NORM = 1e-6
 # Two honest runs of one model agree this well (the contract's measure for a result sent twice).
@@ -72,9 +70,9 @@ def _no_numbers() -> InvalidResult:
 
 
 def _from_binary(value: dict[str, Any]) -> npt.NDArray[Any]:
-    dtype = _DTYPES.get(str(value.get("dtype")))
+    known = _DTYPES.get(str(value.get("dtype")))
     shape, data = value.get("shape"), value.get("data")
-    if dtype is None or set(value) != {"dtype", "shape", "data"} or not isinstance(data, str):
+    if known is None or set(value) != {"dtype", "shape", "data"} or not isinstance(data, str):
         message = 'binary embeddings are {"dtype": "float32" or "float16", "shape": [n, d], "data": base64}'
         raise InvalidResult(message, param="embeddings")
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n > 0 for n in shape)):
@@ -83,6 +81,7 @@ def _from_binary(value: dict[str, Any]) -> npt.NDArray[Any]:
         raw = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidResult("data is not base64", param="embeddings.data") from error
+    dtype = np.dtype(known)
     if len(raw) != shape[0] * shape[1] * dtype.itemsize:
         message = f"data holds {len(raw)} bytes, shape and dtype say otherwise"
         raise InvalidResult(message, param="embeddings.data")

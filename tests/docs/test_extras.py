@@ -89,6 +89,13 @@ def test_a_part_imports_with_its_own_extra_alone(extras: tuple[str, ...], module
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.parametrize("program", ["api", "workers.tasks", "gifty_compute.cli"])
+def test_a_program_that_has_seen_no_vector_has_not_loaded_numpy(program: str) -> None:
+    ended = run_with(("server", "worker"), f"import {program}; sys.exit('numpy' in sys.modules)")
+
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.parametrize("package", ["celery", "kombu", "redis", "sqlalchemy", "psycopg2", "flask"])
 def test_the_poll_worker_does_without_the_servers_packages(package: str) -> None:
     assert package in _modules_outside({"worker"})
