@@ -23,7 +23,7 @@ from gifty_compute.embedded.valkey import Valkey
 from gifty_compute.migrations import migrate
 from gifty_compute.queue.database import connect
 
-__all__ = ["Server", "facade", "free_port", "litellm", "nginx", "portkey", "python_server"]
+__all__ = ["Server", "facade", "free_port", "litellm", "nginx", "portkey", "python_server", "stores"]
 
 ROOT = Path(__file__).parents[1]
 CHAT = {
@@ -138,10 +138,8 @@ def python_server(module: str, *arguments: str) -> Iterator[Server]:
 
 
 @contextmanager
-def facade(
-    folder: Path, logic: str, *, workers: int = 1, threads: int = 64, env: dict[str, str]
-) -> Iterator[Server]:
-    """This project as it runs in production, over a PostgreSQL and a Valkey of its own."""
+def stores(folder: Path) -> Iterator[tuple[Postgres, Valkey]]:
+    """A PostgreSQL, migrated, and a Valkey."""
     with ExitStack() as stack:
         postgres, valkey = Postgres(folder / "postgres"), Valkey(folder / "valkey")
         for server in (postgres, valkey):
@@ -150,6 +148,23 @@ def facade(
         database = connect(postgres.url)
         migrate(database.engine)
         database.close()
+        yield postgres, valkey
+
+
+@contextmanager
+def facade(
+    folder: Path,
+    logic: str,
+    *,
+    workers: int = 1,
+    threads: int = 64,
+    env: dict[str, str],
+    at: tuple[Postgres, Valkey] | None = None,
+) -> Iterator[Server]:
+    """This project as it runs in production, over these stores or a PostgreSQL and a Valkey of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        postgres, valkey = at or stack.enter_context(stores(folder))
         (folder / "logic.yaml").write_text(logic)
         port = free_port()
         command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--workers", str(workers)]

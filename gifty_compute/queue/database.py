@@ -21,7 +21,7 @@ from gifty_compute.queue.sql import QUERIES
 __all__ = ["Database", "connect"]
 
 _DRIVER = "postgresql+psycopg2"
-# The driver's own errors come through where SQLAlchemy does not stand between: in a COPY.
+# The driver's own errors come through where SQLAlchemy does not stand between: a COPY, a prepared statement.
 _UNREACHABLE = (
     OperationalError,
     InterfaceError,
@@ -103,10 +103,11 @@ class Database:
                 yield connection
         except _UNREACHABLE as error:
             raise StoreUnavailable("the database does not answer; try again") from error
+        except UndefinedTable as error:
+            raise _not_migrated() from error
         except DBAPIError as error:
             if isinstance(error.orig, UndefinedTable):
-                message = "the database is not migrated; run gifty-compute migrate"
-                raise StoreUnavailable(message, retry_after=5) from error
+                raise _not_migrated() from error
             if error.connection_invalidated:
                 raise StoreUnavailable("the database connection broke; try again") from error
             raise
@@ -141,3 +142,7 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _not_migrated() -> StoreUnavailable:
+    return StoreUnavailable("the database is not migrated; run gifty-compute migrate", retry_after=5)

@@ -53,7 +53,9 @@ def completion(outcomes: list[Checked]) -> dict[str, list[Any]]:
         "dims": lambda n: laid[n]["dim"],
         "data": lambda n: laid[n]["data"],
     }
-    return {name: [value(n) for n in range(len(outcomes))] for name, value in columns.items()}
+    filled = {name: [value(n) for n in range(len(outcomes))] for name, value in columns.items()}
+    # unnest fills a shorter array with NULL: a column of nothing else need not be sent.
+    return {name: values if any(v is not None for v in values) else [] for name, values in filled.items()}
 
 
 def same_outcome(stored: dict[str, Any], sent: dict[str, Any]) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
+import psycopg2
 from sqlalchemy import Connection
 
 from gifty_compute.queue.sql import QUERIES
@@ -23,9 +24,18 @@ def execute_prepared(connection: Connection, query: str, parameters: dict[str, A
     prepared: dict[str, str] = connection.info.setdefault("prepared", {})
     if text not in prepared:
         prepared[text] = _prepare(connection, f"{query}_{len(prepared)}", text)
-    result = connection.exec_driver_sql(prepared[text], parameters)
-    names = tuple(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result.cursor.fetchall()]
+    # The driver below SQLAlchemy, whose result of 22 columns would cost more than a single submit does here.
+    raw = cast("psycopg2.extensions.connection", connection.connection)
+    with raw.cursor() as cursor:
+        try:
+            cursor.execute(prepared[text], parameters)
+        except psycopg2.Error as error:
+            if not raw.closed:
+                raise
+            connection.invalidate()
+            raise psycopg2.OperationalError("the connection broke") from error
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _prepare(connection: Connection, name: str, text: str) -> str:

@@ -17,6 +17,14 @@ __all__ = ["ended_task", "result_columns", "task_of", "vectors_of"]
 _FIELDS = tuple(Task.model_fields)
 _IDS = ("id", "batch_id")
 _TIMES = tuple(name for name in _FIELDS if name.endswith("_at"))
+# What `complete` writes into every row, and so does not give back.
+_COMPLETED: dict[str, Any] = {
+    "status": "completed",
+    "error": None,
+    "available_at": None,
+    "lease_expires_at": None,
+    "progress": None,
+}
 # What pydantic keeps beside the fields of a value; it copies the set before it changes it.
 _SLOTS = (
     ("__pydantic_fields_set__", set(_FIELDS)),
@@ -57,7 +65,7 @@ def vectors_of(row: dict[str, Any]) -> Vectors:
 def ended_task(task: Task, row: dict[str, Any], result: dict[str, Any]) -> Task:
     """The task with what `complete` changed in its row."""
     changed = {name: _read(value) for name, value in row.items() if name != "id"}
-    return task.model_copy(update={**changed, "result": result})
+    return task.model_copy(update={**_COMPLETED, **changed, "result": result})
 
 
 def _read(value: Any) -> Any:

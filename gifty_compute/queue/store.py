@@ -80,8 +80,7 @@ class TaskStore:
         Raises InvalidRequest, and IdempotencyConflict for a repeated key with another body.
         """
         columns = columns_of(self._logic(), request)
-        body = orjson.dumps(request.model_dump(), option=orjson.OPT_SORT_KEYS)
-        digest = hashlib.sha256(body).digest() if origin.idempotency_key else None
+        digest = _digest(request) if origin.idempotency_key else None
         row = self._db.row(
             "submit",
             id=str(uuid4()),
@@ -243,10 +242,14 @@ class TaskStore:
 
         Raises InvalidResult and leaves the task as it is; TaskFinished for another outcome than stored.
         """
-        [ended] = self._end(holder, [(task, result)])
-        if isinstance(ended, GiftyComputeError):
-            raise ended
-        return ended
+        outcome = checked(self._logic(), task, result)
+        row = self._complete(holder, [outcome]).get(task.id)
+        if row is not None:
+            return ended_task(task, row, outcome.result)
+        stored = self._not_taken(holder, outcome)
+        if isinstance(stored, GiftyComputeError):
+            raise stored
+        return stored
 
     def complete_many(
         self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
@@ -255,22 +258,21 @@ class TaskStore:
 
         The ids must differ: of two results for one task, each of them could be the first.
         """
-        ends = self._end(holder, outcomes)
-        return [end if isinstance(end, GiftyComputeError) else None for end in ends]
-
-    def _end(
-        self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
-    ) -> list[Task | GiftyComputeError]:
         logic = self._logic()
         judged = [_judged(logic, task, result) for task, result in outcomes]
         good = [one for one in judged if isinstance(one, Checked)]
-        rows = self._complete(holder, good) if good else {}
-        return [
-            self._ended(holder, one, rows.get(one.task.id)) if isinstance(one, Checked) else one
-            for one in judged
-        ]
+        taken = self._complete(holder, good) if good else {}
+        refused: list[GiftyComputeError | None] = []
+        for one in judged:
+            if isinstance(one, GiftyComputeError):
+                refused.append(one)
+                continue
+            stored = None if one.task.id in taken else self._not_taken(holder, one)
+            refused.append(stored if isinstance(stored, GiftyComputeError) else None)
+        return refused
 
     def _complete(self, holder: Holder, good: list[Checked]) -> dict[UUID, dict[str, Any]]:
+        """The rows that these outcomes ended, by id."""
         rows = self._db.rows(
             "complete",
             worker_id=holder.worker_id or None,
@@ -278,14 +280,11 @@ class TaskStore:
             strict=holder.strict,
             **completion(good),
         )
-        return {UUID(str(row["id"])): row for row in rows}
+        return {row["id"]: row for row in rows}
 
-    def _ended(
-        self, holder: Holder, outcome: Checked, row: dict[str, Any] | None
-    ) -> Task | GiftyComputeError:
+    def _not_taken(self, holder: Holder, outcome: Checked) -> Task | GiftyComputeError:
+        """The stored task, if this outcome is its outcome already; else why it was refused."""
         task = outcome.task
-        if row is not None:
-            return ended_task(task, row, outcome.result)
         try:
             found = self._row(task.id)
         except NotFound as error:
@@ -327,6 +326,10 @@ class TaskStore:
         """Gives tasks back unharmed and says which; what is no longer this holder's is left alone."""
         rows = self._db.rows("release", credential=holder.credential, ending=reason, **_held(held))
         return [UUID(str(row["id"])) for row in rows]
+
+
+def _digest(request: SubmitRequest) -> bytes:
+    return hashlib.sha256(orjson.dumps(request.model_dump(), option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _judged(logic: Logic, task: Task, result: dict[str, Any]) -> Checked | GiftyComputeError:

@@ -360,8 +360,7 @@ done AS (
             ELSE t.history @> jsonb_build_array(
                 jsonb_build_object('attempt', said.attempt, 'credential', CAST(:credential AS text)))
           END
-    RETURNING t.id, t.status, t.error, t.worker_id, t.updated_at, t.completed_at, t.attempt, t.failures,
-              t.available_at, t.lease_expires_at, t.progress, t.model, t.space
+    RETURNING t.id, t.worker_id, t.updated_at, t.completed_at, t.attempt, t.failures, t.model, t.space
 ),
 stored AS (
     INSERT INTO compute_task_vectors (task_id, dtype, rows, dim, data)

@@ -1,0 +1,1 @@
+"""Benchmarks of the queue: submit, claim, work, vectors, depth."""
