@@ -85,7 +85,7 @@ def build_high_road(
     cached = RedisValues(_redis(cache_url) if cache_url else client, clock)
     marks, counters = RedisMarks(client, clock), RedisCounters(client, clock)
     breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, counters), Canaries(clock)
-    latencies, registry = Latencies(), CollectorRegistry()
+    latencies, registry = Latencies(clock), CollectorRegistry()
     transport = transport or build_transport(proxy=environ.get("PROVIDERS_PROXY") or None)
     access = Access(environ)
     router = Router(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from gifty_compute.clock import Clock
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate, Outcome
 
@@ -11,22 +12,29 @@ __all__ = ["Latencies"]
 
 # The newest answer's weight in the moving average: about the last ten count.
 _WEIGHT = 0.2
+# Half of what was measured is forgotten in this time: one that was slow once, as with a cold start, is asked
+# again.
+_HALF_LIFE_SECONDS = 60.0
 
 
 class Latencies:
     """An observer that remembers the time of each answer by (provider, kind)."""
 
-    def __init__(self) -> None:
-        self._seconds: dict[tuple[str, str], float] = {}
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seconds: dict[tuple[str, str], tuple[float, float]] = {}
+        """The average, and the moment of the newest answer."""
         self._lock = threading.Lock()
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
         # A failure counts by its time as well: one that fails slowly is not fast.
         key = candidate.name, candidate.offer.ask_as
+        now = self._clock.monotonic()
         with self._lock:
-            before = self._seconds.get(key, outcome.seconds)
-            self._seconds[key] = before + _WEIGHT * (outcome.seconds - before)
+            before, _ = self._seconds.get(key, (outcome.seconds, now))
+            self._seconds[key] = before + _WEIGHT * (outcome.seconds - before), now
 
     def seconds(self, candidate: Candidate) -> float:
-        """The moving average; 0 for one that was never asked, so that it is asked."""
-        return self._seconds.get((candidate.name, candidate.offer.ask_as), 0.0)
+        """The moving average, less the older it is; 0 for one that was never asked, so that it is asked."""
+        average, at = self._seconds.get((candidate.name, candidate.offer.ask_as), (0.0, 0.0))
+        return average * 0.5 ** ((self._clock.monotonic() - at) / _HALF_LIFE_SECONDS) if average else 0.0

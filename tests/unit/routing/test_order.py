@@ -12,6 +12,7 @@ from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate, Outcome
 from gifty_compute.routing.latency import Latencies
 from gifty_compute.routing.order import Ordering
+from tests.unit.conftest import HandClock
 
 
 def names(candidates: list[Candidate]) -> list[str]:
@@ -28,9 +29,9 @@ def test_the_configured_order_is_kept(call: Callable[..., Call], three: list[Can
 
 
 def test_the_fastest_of_late_is_first_and_who_was_never_asked_is_tried(
-    call: Callable[..., Call], three: list[Candidate]
+    call: Callable[..., Call], three: list[Candidate], clock: HandClock
 ) -> None:
-    latencies, logic = Latencies(), parse_logic("embedding: {order: fastest}")
+    latencies, logic = Latencies(clock), parse_logic("embedding: {order: fastest}")
     for candidate, seconds in zip(three, (0.9, 0.3, 0.1), strict=True):
         for _ in range(20):
             latencies.left(candidate, call(), Outcome(seconds, reply=Reply({})))
@@ -44,12 +45,30 @@ def test_the_fastest_of_late_is_first_and_who_was_never_asked_is_tried(
 
 
 def test_one_never_asked_goes_first_among_the_fastest(
-    call: Callable[..., Call], three: list[Candidate]
+    call: Callable[..., Call], three: list[Candidate], clock: HandClock
 ) -> None:
-    latencies, logic = Latencies(), parse_logic("embedding: {order: fastest}")
+    latencies, logic = Latencies(clock), parse_logic("embedding: {order: fastest}")
     latencies.left(three[0], call(), Outcome(0.1, reply=Reply({})))
 
     assert names(Ordering(latencies.seconds).sort(call(by=logic), three))[-1] == "runpod"
+
+
+def test_one_that_was_slow_once_is_asked_again_after_some_minutes(
+    call: Callable[..., Call], candidate: Callable[..., Candidate], clock: HandClock
+) -> None:
+    """A cold start would else put it last for ever, and cold."""
+    cold, warm = candidate("runpod"), candidate("openrouter")
+    latencies, logic = Latencies(clock), parse_logic("embedding: {order: fastest}")
+    order = Ordering(latencies.seconds)
+    latencies.left(cold, call(), Outcome(2.0, reply=Reply({})))
+    firsts = []
+
+    for _ in range(6):
+        latencies.left(warm, call(), Outcome(0.2, reply=Reply({})))
+        firsts.append(order.sort(call(by=logic), [cold, warm])[0].name)
+        clock.advance(60)
+
+    assert firsts == ["openrouter"] * 4 + ["runpod"] * 2
 
 
 def test_the_cheapest_is_first_and_who_names_no_price_is_last(
