@@ -130,6 +130,19 @@ class FakeFacade:
         task |= {"status": body["status"], "result": body.get("result"), "error": body.get("error")}
         return task
 
+    def results(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"verdicts": [self._verdict(outcome) for outcome in body["results"]]}
+
+    def _verdict(self, outcome: dict[str, Any]) -> dict[str, Any]:
+        try:
+            ended = self.result(outcome["id"], outcome)
+        except _Refused as refused:
+            status, code = refused.args
+            said = {"status": "refused", "http_status": status, "code": code, "message": f"as told: {code}"}
+        else:
+            said = {"status": ended["status"], "http_status": 200}
+        return {"id": outcome["id"], **said}
+
     def _holds(self, one: dict[str, Any]) -> bool:
         task = self.tasks[one["id"]]
         return bool(task["status"] == "processing" and task["attempt"] == one["attempt"])
@@ -189,9 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
         facade, parts = self.facade, path.removeprefix("/internal/workers/").split("/")
         if parts[-1] == "result":
             return facade.result(parts[1], asked)
-        return {"tasks": facade.claim, "heartbeat": facade.heartbeat, "release": facade.release}[parts[0]](
-            asked
-        )
+        verbs = {"tasks": facade.claim, "heartbeat": facade.heartbeat, "release": facade.release}
+        return {**verbs, "results": facade.results}[parts[0]](asked)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

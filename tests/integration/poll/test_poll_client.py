@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from gifty_compute import errors
+from gifty_compute.clock import SystemClock
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.refusals import TokenRefused
 from gifty_compute.wire import vectors
-from gifty_compute.wire.task import Held, Holder, Task, Want
+from gifty_compute.wire.task import Held, Holder, Outcome, Task, Want
 
 HOLDER = Holder(worker_id="kaggle-1", session="s-1", credential="nobody reads this")
 WANT = Want(task_types=("embedding", "rerank"), models=("multilingual-e5-small",), limit=4)
@@ -186,6 +187,104 @@ def test_a_result_whose_answer_was_lost_may_be_sent_again(
 
     assert stored.status == "completed"
     assert len(facade.made("/result")) == 2
+
+
+def test_many_results_go_in_one_call_and_each_gets_its_own_verdict(facade: Any, client: PollClient) -> None:
+    for words in ("удочка", "чайник", "самовар"):
+        facade.submit(words)
+    good, lost, bad = client.claim(HOLDER, WANT).tasks
+    lost = lost.model_copy(update={"attempt": 7})
+
+    told = client.complete_many(
+        HOLDER, [(good, {"embeddings": ROWS}), (lost, {"embeddings": ROWS}), (bad, {"scores": {1.0}})]
+    )
+
+    assert [type(error) for error in told] == [type(None), errors.LeaseLost, errors.InvalidResult]
+    [body] = facade.made("/results")
+    assert body == {
+        "worker_id": "kaggle-1",
+        "session": "s-1",
+        "results": [
+            {
+                "id": str(task.id),
+                "attempt": task.attempt,
+                "status": "completed",
+                "result": {"embeddings": vectors.encode(ROWS)},
+            }
+            for task in (good, lost)
+        ],
+    }
+
+
+def test_many_outcomes_may_be_failures_too(facade: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+    facade.submit("чайник")
+    first, second = client.claim(HOLDER, WANT).tasks
+
+    verdicts = client.report(
+        HOLDER,
+        [
+            Outcome(id=first.id, attempt=1, status="completed", result={"embeddings": ROWS}),
+            Outcome(id=second.id, attempt=1, status="failed", error="oom"),
+        ],
+    )
+
+    assert [(one.id, one.status) for one in verdicts] == [(first.id, "completed"), (second.id, "failed")]
+    assert client.report(HOLDER, []) == []
+
+
+def test_results_that_are_too_large_for_one_call_are_sent_in_several(
+    facade: Any, fault: Any, client: PollClient
+) -> None:
+    for n in range(4):
+        facade.submit(str(n))
+    tasks = client.claim(HOLDER, WANT).tasks
+    facade.faults += [fault("/results", 413, "too_large") for _ in range(3)]
+
+    told = client.complete_many(HOLDER, [(task, {"embeddings": ROWS}) for task in tasks])
+
+    assert [len(body["results"]) for body in facade.made("/results")] == [4, 2, 1, 1, 2]
+    assert [type(error) for error in told] == [errors.TooLarge, type(None), type(None), type(None)]
+
+
+def test_another_number_of_verdicts_is_no_answer(facade: Any, fault: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+    task = claimed_task(client)
+    facade.faults.append(fault("/results", 200, body=b'{"verdicts": []}'))
+
+    with pytest.raises(errors.Unavailable, match="1 outcomes were answered with 0 verdicts"):
+        client.complete_many(HOLDER, [(task, {"embeddings": ROWS})])
+
+
+def test_a_claim_may_ask_for_spaces_tokens_and_time(facade: Any, client: PollClient) -> None:
+    more = {"spaces": ("bge-m3", "e5"), "max_tokens": 16384, "wait_seconds": 2.5}
+
+    client.claim(HOLDER, WANT.model_copy(update=more))
+
+    [query] = facade.made("/tasks")
+    assert (query["space"], query["max_tokens"], query["wait"]) == (["bge-m3", "e5"], ["16384"], ["2.5"])
+
+
+@pytest.mark.timeout(20)
+def test_a_claim_that_waits_is_given_the_time_for_it(silent_port: int, token: str) -> None:
+    client, clock = PollClient(f"http://127.0.0.1:{silent_port}", token, timeout=(1, 0.1)), SystemClock()
+    began = clock.monotonic()
+
+    with pytest.raises(errors.Unavailable, match="timed out"):
+        client.claim(HOLDER, WANT.model_copy(update={"wait_seconds": 1}))
+
+    assert clock.monotonic() - began >= 1
+
+
+def test_a_heartbeat_says_how_far_the_work_is_and_that_it_names_all(facade: Any, client: PollClient) -> None:
+    facade.submit("удочка")
+    task = claimed_task(client)
+
+    client.extend(HOLDER, [Held(id=task.id, attempt=1, progress=0.25)], exhaustive=True)
+
+    [body] = facade.made("/heartbeat")
+    assert body["exhaustive"] is True
+    assert body["tasks"] == [{"id": str(task.id), "attempt": 1, "progress": 0.25}]
 
 
 def test_a_failure_carries_its_reason_and_whether_to_try_again(facade: Any, client: PollClient) -> None:
