@@ -10,10 +10,10 @@ from typing import Any
 
 import psycopg2
 import pytest
-from sqlalchemy import event
 
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database, connect
+from gifty_compute.queue.sql import QUERIES
 from gifty_compute.queue.store import TaskStore
 from gifty_compute.wire.task import Holder, Want
 
@@ -35,24 +35,28 @@ class Pages:
     whole: int
 
 
-class Claims:
-    """A store with one connection, which knows by its first claim what it sends."""
+class Claims(Database):
+    """A database behind one connection, which knows by a first claim what is sent for it."""
 
-    def __init__(self, database: Database, logic: Logic) -> None:
-        self._db, self._sent = database, ("", {})
-        event.listen(database.engine, "before_cursor_execute", self._note)
-        TaskStore(database, lambda: logic, Random(7)).claim(Holder(worker_id="w", credential="c"), WANT)
+    asked: dict[str, Any]
 
-    def _note(self, _: object, __: object, statement: str, parameters: Any, *___: object) -> None:
-        if statement.startswith("EXECUTE claim"):
-            self._sent = statement, parameters
+    @classmethod
+    def begin(cls, dsn: str, logic: Logic) -> Claims:
+        claims = cls(connect(dsn, pool_size=1).engine)
+        TaskStore(claims, lambda: logic, Random(7)).claim(Holder(worker_id="w", credential="c"), WANT)
+        return claims
+
+    def rows(self, query: str, /, **parameters: Any) -> list[dict[str, Any]]:
+        if query == "claim":
+            self.asked = parameters
+        return super().rows(query, **parameters)
 
     def pages(self, *, rows: int = 10) -> Pages:
         """Those of one more claim, which is made and explained; it finds so many rows."""
-        statement, parameters = self._sent
-        with self._db.connection() as connection:
+        with self.connection() as connection:
+            statement = connection.info["prepared"][QUERIES["claim"].text]
             explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
-            [explained] = connection.exec_driver_sql(explain, parameters).scalar_one()
+            [explained] = connection.exec_driver_sql(explain, self.asked).scalar_one()
         plan = explained["Plan"]
         assert plan["Actual Rows"] == rows
         picked = next(node for node in plan["Plans"] if node.get("Subplan Name") == "CTE picked")
@@ -69,9 +73,9 @@ def claims(database_url: str, logic: Logic) -> Iterator[Callable[[], Claims]]:
     with ExitStack() as stack:
 
         def begin() -> Claims:
-            database = connect(database_url, pool_size=1)
-            stack.callback(database.close)
-            return Claims(database, logic)
+            claims = Claims.begin(database_url, logic)
+            stack.callback(claims.close)
+            return claims
 
         yield begin
 
