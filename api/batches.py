@@ -42,14 +42,10 @@ class BatchQuery(Query):
 )
 def submit_batch(query: BatchOptions) -> Response:
     """Commits one task a line, or none. 200 with the first batch when this key and body came before."""
-    # A slow sender holds a thread; some are kept for others.
-    leave = admission().enter()
-    try:
+    with admission().reading():
         sender = origin()
         refuse_over_depth(sender, core().batches.was_submitted)
         submitted = core().batches.submit(_upload(), query, sender)
-    finally:
-        leave()
     if submitted.new:
         core().depth.add(sender.client, submitted.batch.total)
         core().announcer.catch_up(submitted.ready)

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
 from api.answers import json_answer
+from api.links import links_of, operation_id
 from api.operation import Operation, operations
 from gifty_compute.wire.answers import ErrorAnswer
 from gifty_compute.wire.callback import CallbackBody
@@ -21,7 +22,7 @@ __all__ = ["blueprint", "document"]
 blueprint = Blueprint("docs", __name__, template_folder="templates")
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"<(\w+)>")
-_FORMATS = {name: {"format": "uuid"} for name in ("task_id", "token_id")}
+_FORMATS = {name: {"format": "uuid"} for name in ("task_id", "batch_id", "token_id")}
 _WORKERS = "A token of INTERNAL_API_TOKEN, or a worker's own."
 _WORDS = {
     200: "Done.",
@@ -144,7 +145,7 @@ def _operation(
     path: str, method: str, view: Callable[..., Any], described: Operation, names: dict[Any, str]
 ) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "operationId": f"{method}_{re.sub(r'[^a-z]+', '_', path.lower()).strip('_')}",
+        "operationId": operation_id(method, path),
         "summary": (view.__doc__ or "").strip(),
         "parameters": [*_path_parameters(path), *_query_parameters(described), *_headers(described)],
         "responses": {str(status): _answer(status, names, described) for status in _statuses(described)},
@@ -198,7 +199,10 @@ def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[st
     }
     if status in (429, 503):
         headers["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds."}
-    return {"description": _WORDS[status], "headers": headers, "content": content}
+    answer = {"description": _WORDS[status], "headers": headers, "content": content}
+    if model is not None and (links := links_of(model.__name__)):
+        answer["links"] = links
+    return answer
 
 
 def _answer_headers(status: int, described: Operation) -> list[str]:

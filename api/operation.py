@@ -12,6 +12,7 @@ from flask import Response, request
 from pydantic import BaseModel
 
 from api import rate
+from api.admission import admission
 from api.auth import Guard, Scope
 from api.compression import unpacked
 from api.facade import FacadeRequest, this_app, this_request
@@ -141,5 +142,6 @@ def _read_json(asked: FacadeRequest) -> Any:
     if encoding not in ("identity", "gzip"):
         raise UnsupportedMedia("the Content-Encoding of a body is gzip, or none")
     most = core().settings.max_body_bytes
-    body = asked.read(most)
+    with admission().reading():
+        body = asked.read(most)
     return read_json(unpacked(body, most) if encoding == "gzip" else body)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 __all__ = ["JsonObject", "Text", "clean_json"]
 
@@ -59,6 +60,23 @@ def clean_json(value: Any) -> Any:
     raise PydanticCustomError("too_deep", "nested deeper than 64 levels")
 
 
+class _Shown:
+    """How the rule of a validator is written in JSON Schema, where a document is made of the models."""
+
+    def __init__(self, **schema: Any) -> None:
+        self._schema = schema
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**self._schema, **handler(core)}
+
+
 CleanText = Annotated[str, AfterValidator(_clean)]
-Text = Annotated[str, AfterValidator(_clean), AfterValidator(_filled)]
+Text = Annotated[
+    str,
+    AfterValidator(_clean),
+    AfterValidator(_filled),
+    _Shown(minLength=1, maxLength=MAX_TEXT, pattern=r"\S"),
+]
 JsonObject = Annotated[dict[str, Any], AfterValidator(clean_json)]
