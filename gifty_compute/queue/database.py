@@ -9,12 +9,15 @@ from typing import IO, Any, cast
 import orjson
 import psycopg2
 from psycopg2.errors import UndefinedTable
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 
+from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.errors import GiftyComputeError, InvalidConfig, StoreUnavailable
 from gifty_compute.queue.liveness import leave_the_dead
+from gifty_compute.queue.patience import Patience
 from gifty_compute.queue.prepared import PREPARED, execute_prepared
 from gifty_compute.queue.sql import QUERIES
 
@@ -34,6 +37,7 @@ _SETTINGS = {
     "timezone": "UTC",
     "statement_timeout": "30s",
     "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
     # Every statement is written for one plan, a few rows by an index. What the statistics say of a table that
     # was empty, or full, a minute ago must not talk a prepared one into another.
     "plan_cache_mode": "force_generic_plan",
@@ -41,10 +45,16 @@ _SETTINGS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
+# What we keep, where the server does not: a little longer than the statement's own limit, and than that of a COPY.
+_STATEMENT_SECONDS, _COPY_SECONDS = 35.0, 630.0
+# Who finds no free connection waits, as long as others are being given back.
+_TURN_SECONDS, _MOST_TURNS, _STALLED_SECONDS = 1.0, 5, 2.0
+# A network that swallows packets: noticed within about 30 seconds, in either direction.
+_TCP = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 
 
-def connect(dsn: str, *, pool_size: int = 8) -> Database:
-    """A database behind a bounded pool; nothing is dialled yet.
+def connect(dsn: str, *, pool_size: int = 8, clock: Clock | None = None) -> Database:
+    """A database behind a bounded pool; nothing is dialled yet, and no answer awaited forever.
 
     Every statement commits by itself: each change of state is one statement, so a transaction would only add
     round trips and hold snapshots open.
@@ -59,24 +69,30 @@ def connect(dsn: str, *, pool_size: int = 8) -> Database:
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=5,
+        pool_timeout=_TURN_SECONDS,
         json_deserializer=orjson.loads,
         hide_parameters=True,
         connect_args={
             "connect_timeout": 5,
             "application_name": "gifty-compute",
             "options": " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items()),
+            **_TCP,
         },
     )
     leave_the_dead(engine)
-    return Database(engine)
+    return Database(engine, clock or SystemClock())
 
 
 class Database:
     """Runs the queue's named statements. Raises StoreUnavailable when PostgreSQL cannot be asked."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self.engine, self._clock = engine, clock
+        self._patience = Patience(clock)
+        self._given_back = clock.monotonic()
+        event.listen(engine, "checkin", self._give_back)
+        event.listen(engine, "before_cursor_execute", self._before)
+        event.listen(engine, "after_cursor_execute", self._after)
 
     def rows(self, query: str, /, **parameters: Any) -> list[dict[str, Any]]:
         """All rows of a named statement."""
@@ -99,7 +115,7 @@ class Database:
     def connection(self) -> Iterator[Connection]:
         """A connection of the pool, given back at the end."""
         try:
-            with self.engine.connect() as connection:
+            with self._connect() as connection:
                 yield connection
         except _UNREACHABLE as error:
             raise StoreUnavailable("the database does not answer; try again") from error
@@ -117,18 +133,20 @@ class Database:
         """A connection in one transaction, which is committed when the block ends well. Keep it short."""
         with self.connection() as connection:
             connection.execution_options(isolation_level="READ COMMITTED")
-            with connection.begin():
+            with connection.begin() as transaction:
                 yield connection
+                with self._patience.within(_driver(connection), _STATEMENT_SECONDS):
+                    transaction.commit()
 
-    @staticmethod
-    def copy_on(connection: Connection, query: str, file: IO[bytes]) -> None:
+    def copy_on(self, connection: Connection, query: str, file: IO[bytes]) -> None:
         """Runs a named COPY ... FROM STDIN with all of the file, in the transaction of the connection."""
         connection.execute(QUERIES["copy_patience"])
         file.seek(0)
         # The driver below SQLAlchemy: there is no other way to COPY.
         cursor = cast("psycopg2.extensions.cursor", connection.connection.cursor())
         try:
-            cursor.copy_expert(QUERIES[query].text, file, _COPY_CHUNK)
+            with self._patience.within(_driver(connection), _COPY_SECONDS):
+                cursor.copy_expert(QUERIES[query].text, file, _COPY_CHUNK)
         except (psycopg2.DataError, psycopg2.IntegrityError) as error:
             # PostgreSQL quotes the row; it must reach no log.
             raise GiftyComputeError(f"PostgreSQL refused a row of a batch: {error.pgcode}") from None
@@ -141,7 +159,42 @@ class Database:
         return bool(row and row["migrated"])
 
     def close(self) -> None:
+        self._patience.close()
         self.engine.dispose()
+
+    def _connect(self) -> Connection:
+        """A connection as soon as one is free. Raises PoolTimeout, at once where none has come back of late.
+
+        A database that hangs must not take more threads of its callers than it has connections.
+        """
+        for turn in range(_MOST_TURNS):
+            if self._stalled():
+                break
+            try:
+                return self.engine.connect()
+            except PoolTimeout:
+                if turn == _MOST_TURNS - 1:
+                    raise
+        raise PoolTimeout("no connection has come back of late")
+
+    def _stalled(self) -> bool:
+        pool = cast("QueuePool", self.engine.pool)
+        silent = self._clock.monotonic() - self._given_back > _STALLED_SECONDS
+        return silent and pool.checkedout() >= pool.size()
+
+    def _give_back(self, connection: Any, _record: object) -> None:
+        self._patience.end(connection)
+        self._given_back = self._clock.monotonic()
+
+    def _before(self, connection: Connection, *_: object) -> None:
+        self._patience.begin(_driver(connection), _STATEMENT_SECONDS)
+
+    def _after(self, connection: Connection, *_: object) -> None:
+        self._patience.end(_driver(connection))
+
+
+def _driver(connection: Connection) -> psycopg2.extensions.connection:
+    return cast("psycopg2.extensions.connection", connection.connection.dbapi_connection)
 
 
 def _not_migrated() -> StoreUnavailable:

@@ -74,7 +74,16 @@ def test_every_operation_keeps_to_its_document_and_to_the_contracts_errors(
     config = tmp_path / "schemathesis.toml"
     examples = round(EXAMPLES + (EXAMPLES_OF_A_SOAK - EXAMPLES) * SOAK)
     config.write_text(CONFIG.replace("{sequences}", str(examples * 2)), encoding="utf-8")
-    options = ["--workers", "1", "--seed", "1", "--max-examples", str(examples)]
+    options = [
+        "--workers",
+        "1",
+        "--seed",
+        "1",
+        "--suppress-health-check",
+        "all",
+        "--max-examples",
+        str(examples),
+    ]
 
     ended = subprocess.run(
         [
