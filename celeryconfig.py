@@ -3,10 +3,13 @@
 So nothing here tries to make messages safe: no results, no retries, no ETA, no revoke.
 """
 
+from gifty_compute.production import refuse_weak_broker
 from gifty_compute.queue import broker
 from gifty_compute.settings import read_broker_settings
 
-broker_url = broker.broker_url(read_broker_settings().redis_url.get_secret_value())
+_settings = read_broker_settings()
+refuse_weak_broker(_settings)
+broker_url = broker.broker_url(_settings.redis_url.get_secret_value())
 broker_connection_retry_on_startup = True
 broker_connection_timeout = 2
 broker_transport_options = {

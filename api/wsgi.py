@@ -10,13 +10,16 @@ from celery import Celery
 from api import create_app
 from gifty_compute.core import build
 from gifty_compute.logging import configure_logging
+from gifty_compute.production import refuse_weak_facade
 from gifty_compute.settings import read_settings
 
 configure_logging()
+settings = read_settings()
+refuse_weak_facade(settings)
 celery = Celery("gifty-compute", config_source="celeryconfig", set_as_current=False)
 # Callers wait while their task is announced: a broker that hangs is given a second, not a worker's patience.
 celery.conf.broker_transport_options = {**celery.conf.broker_transport_options, "socket_timeout": 1}
-core = build(read_settings(), celery, environ=os.environ)
+core = build(settings, celery, environ=os.environ)
 core.start()
 core.high.start(lambda: core.logic)
 core.maintainer.start()

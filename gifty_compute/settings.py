@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -36,6 +36,9 @@ class BrokerSettings(BaseSettings):
     )
 
     redis_url: SecretStr = Field(description="Redis or Valkey, e.g. redis://:password@host:6379/0")
+    environment: Literal["development", "production"] = Field(
+        default="development", description="production: weak settings stop the start"
+    )
 
 
 class LogicSettings(BaseSettings):

@@ -45,7 +45,7 @@ _SETTINGS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-# What we keep, where the server does not: a little longer than the statement's own limit, and than that of a COPY.
+# What we keep, where it does not: a little longer than a statement's own limit, and than that of a COPY.
 _STATEMENT_SECONDS, _COPY_SECONDS = 35.0, 630.0
 # Who finds no free connection waits, as long as others are being given back.
 _TURN_SECONDS, _MOST_TURNS, _STALLED_SECONDS = 1.0, 5, 2.0
