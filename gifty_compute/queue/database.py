@@ -90,6 +90,7 @@ class Database:
         self.engine, self._clock = engine, clock
         self._patience = Patience(clock)
         self._given_back = clock.monotonic()
+        event.listen(engine, "checkout", self._hand_out)
         event.listen(engine, "checkin", self._give_back)
         event.listen(engine, "before_cursor_execute", self._before)
         event.listen(engine, "after_cursor_execute", self._after)
@@ -181,6 +182,10 @@ class Database:
         pool = cast("QueuePool", self.engine.pool)
         silent = self._clock.monotonic() - self._given_back > _STALLED_SECONDS
         return silent and pool.checkedout() >= pool.size()
+
+    def _hand_out(self, connection: Any, *_: object) -> None:
+        # Prepared statements pass by the events below; they come first on a connection, and alone.
+        self._patience.begin(connection, _STATEMENT_SECONDS)
 
     def _give_back(self, connection: Any, _record: object) -> None:
         self._patience.end(connection)
