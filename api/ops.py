@@ -1,4 +1,4 @@
-"""What operators see and do: callbacks that wait or were given up, and sending them again."""
+"""What operators see and do: the life of a task; callbacks that wait or were given up, sent again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pydantic import Field
 from api.answers import json_answer
 from api.operation import core, operation
 from api.query import Query
+from api.tasks import find_task_id
 from gifty_compute.callbacks.receivers import masked
 from gifty_compute.errors import NotFound
 from gifty_compute.queue.outbox import State
 from gifty_compute.wire.callback import Callback, CallbackList
 from gifty_compute.wire.text import CleanText
+from gifty_compute.wire.timeline import Timeline
 
 __all__ = ["blueprint"]
 
@@ -58,6 +60,13 @@ def resend(callback_id: str) -> Response:
     if not _CALLBACK_ID.fullmatch(callback_id):
         raise NotFound("there is no such callback")
     return json_answer(_shown(core().callbacks.outbox.resend(callback_id)))
+
+
+@blueprint.get("/ops/tasks/<task_id>")
+@operation(scope="ops", answers={200: Timeline}, errors=(401, 404, 503))
+def timeline(task_id: str) -> Response:
+    """A task's life: who held which attempt, from when until when, how it ended. No payload, no result."""
+    return json_answer(core().store.timeline(find_task_id(task_id)).model_dump())
 
 
 def _shown(callback: Callback) -> dict[str, Any]:

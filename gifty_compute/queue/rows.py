@@ -10,9 +10,10 @@ import orjson
 
 from gifty_compute.arrays import np
 from gifty_compute.wire.task import Task
+from gifty_compute.wire.timeline import Timeline
 from gifty_compute.wire.vectors import Vectors
 
-__all__ = ["ended_task", "result_columns", "task_of", "vectors_of"]
+__all__ = ["ended_task", "result_columns", "task_of", "timeline_of", "vectors_of"]
 
 _FIELDS = tuple(Task.model_fields)
 _IDS = ("id", "batch_id")
@@ -60,6 +61,13 @@ def vectors_of(row: dict[str, Any]) -> Vectors:
     flat = np.frombuffer(row["data"], dtype=np.dtype(row["dtype"]).newbyteorder("<"))
     vectors: Vectors = flat.reshape(row["rows"], row["dim"])
     return vectors
+
+
+def timeline_of(row: dict[str, Any]) -> Timeline:
+    """The row as operators see it: its attempts, without what was worked on."""
+    ends = [{**entry, "since": entry["from"]} for entry in row["history"] or ()]
+    columns = {name: _read(value) for name, value in row.items()}
+    return Timeline.model_validate({**columns, "client": row["lane"], "history": ends})
 
 
 def ended_task(task: Task, row: dict[str, Any], result: dict[str, Any]) -> Task:

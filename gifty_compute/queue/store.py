@@ -31,7 +31,7 @@ from gifty_compute.queue.outcome import (
     was_handed,
 )
 from gifty_compute.queue.placing import columns_of, placed
-from gifty_compute.queue.rows import ended_task, task_of
+from gifty_compute.queue.rows import ended_task, task_of, timeline_of
 from gifty_compute.wire.task import (
     ENDS,
     Claimed,
@@ -43,6 +43,7 @@ from gifty_compute.wire.task import (
     Task,
     Want,
 )
+from gifty_compute.wire.timeline import Timeline
 
 __all__ = ["RETRY_BACKOFF", "SILENCE_SECONDS", "Origin", "TaskStore"]
 
@@ -118,6 +119,13 @@ class TaskStore:
         if row is None:
             raise NotFound(f"there is no task {task_id}")
         return row
+
+    def timeline(self, task_id: UUID) -> Timeline:
+        """What operators see of the task's life. Raises NotFound."""
+        row = self._db.row("get", id=str(task_id))
+        if row is None:
+            raise NotFound(f"there is no task {task_id}")
+        return timeline_of(row)
 
     def page(
         self,
