@@ -103,7 +103,7 @@ def test_every_operation_keeps_to_its_document_and_to_the_contracts_errors(
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "26 selected / 26 total" in ended.stdout
+    assert re.search(r"Operations: +(\d+) selected / \1 total", ended.stdout)
     [followed] = re.findall(r"API Links: +(\d+) covered", ended.stdout)
     assert int(followed) >= 3
     [made] = re.findall(r"(\d+) generated", ended.stdout)
