@@ -11,6 +11,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from gifty_compute.clock import SystemClock
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.sql import QUERIES
@@ -42,7 +43,7 @@ class Claims(Database):
 
     @classmethod
     def begin(cls, dsn: str, logic: Logic) -> Claims:
-        claims = cls(connect(dsn, pool_size=1).engine)
+        claims = cls(connect(dsn, pool_size=1).engine, SystemClock())
         TaskStore(claims, lambda: logic, Random(7)).claim(Holder(worker_id="w", credential="c"), WANT)
         return claims
 
