@@ -24,8 +24,9 @@ WANT = Want(task_types=("embedding",), models=(MODEL,), limit=10)
 
 MOST_TO_FIND = 100
 # Besides, the update writes a version of each row and its entry in four indexes (key, seq, lease, holder),
-# two or three pages deep each: about twelve pages a row, at any depth of the queue.
-MOST_IN_ALL = 200
+# two or three pages deep each: twelve to sixteen pages a row, at any depth of the queue. It is some more
+# where a new page begins or autovacuum runs beside.
+MOST_IN_ALL = 300
 
 
 @dataclass(frozen=True)
