@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["Load", "Round", "cpu_seconds", "median", "rss_mib"]
+__all__ = ["Load", "Memory", "Round", "cpu_seconds", "median", "memory_of"]
 
 _SCRIPT = """
 wrk.method = "POST"
@@ -110,10 +110,23 @@ def cpu_seconds(process: psutil.Process) -> float:
     return sum(t.user + t.system for t in times) + times[0].children_user + times[0].children_system
 
 
-def rss_mib(process: psutil.Process) -> float:
-    """Proportional memory of the tree: shared pages are counted once."""
-    tree = [process, *process.children(recursive=True)]
-    return sum(one.memory_full_info().pss for one in tree) / 2**20
+@dataclass(frozen=True)
+class Memory:
+    """Of a process tree, in MiB."""
+
+    pss: float
+    """What the machine has less for it: a page that several processes share is counted once."""
+    rss: float
+    """The sum of what each process shows: shared pages are counted for each of them."""
+
+    def __str__(self) -> str:
+        return f"{self.pss:.0f} ({self.rss:.0f})"
+
+
+def memory_of(process: psutil.Process) -> Memory:
+    """As it is now."""
+    found = [one.memory_full_info() for one in (process, *process.children(recursive=True))]
+    return Memory(sum(one.pss for one in found) / 2**20, sum(one.rss for one in found) / 2**20)
 
 
 def median(rounds: list[Round], field: str) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from benchmarks.load import Load, Round, median
+from benchmarks.report import say_place, say_table
 from benchmarks.servers import facade, python_server
 
 LOGIC = "llm: {embedding_provider: intelligence_api}\nembedding: {timeout_ms: 10000}\n"
@@ -35,19 +36,27 @@ def main(rounds: int, seconds: int) -> None:
             server = stack.enter_context(facade(place, logic, env=env))
             headers = {"Authorization": "Bearer bench-token"}
             loads[mode] = Load(server.url + "/v1/embeddings", BODY, headers)
-        found: dict[str, list[Round]] = {mode: [] for mode in MODES}
+            loads[mode].warm(callers=32, seconds=2)
+        say_place()
+        many: dict[str, list[Round]] = {mode: [] for mode in MODES}
         lone: dict[str, list[Round]] = {mode: [] for mode in MODES}
         for _ in range(rounds):
             for mode, load in loads.items():
-                found[mode].append(load.run(callers=32, seconds=seconds, server=None))
                 lone[mode].append(load.run(callers=1, seconds=2, server=None))
-    for mode in MODES:
-        click.echo(
-            f"{mode:14}{median(found[mode], 'per_second'):8.0f} req/s, p50 of 32 callers "
-            f"{median(found[mode], 'p50_ms'):.0f} ms, of one {median(lone[mode], 'p50_ms'):.1f} ms"
-        )
-    one, many = (median(found[mode], "per_second") for mode in MODES)
-    click.echo(f"ratio {many / one:.1f}")
+                many[mode].append(load.run(callers=32, seconds=seconds, server=None))
+    slowest = median(many["one by one"], "per_second")
+    rows = [
+        [
+            mode,
+            f"{median(many[mode], 'per_second'):.0f}",
+            f"{median(many[mode], 'per_second') / slowest:.1f}x",
+            f"{median(many[mode], 'p50_ms'):.0f}",
+            f"{median(lone[mode], 'p50_ms'):.1f}",
+        ]
+        for mode in MODES
+    ]
+    header = ["", "req/s", "", "p50 of 32, ms", "p50 of one, ms"]
+    say_table(f"One GPU: 20 ms a call and 1 ms a text; medians of {rounds} rounds", header, rows)
 
 
 if __name__ == "__main__":

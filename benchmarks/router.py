@@ -16,6 +16,7 @@ from random import Random
 import click
 import orjson
 
+from benchmarks.report import say_place, say_table
 from benchmarks.servers import nginx
 from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.engines.shelf import EngineShelf
@@ -55,14 +56,25 @@ def main(rounds: int, calls: int, threads: int) -> None:
 
         found: dict[str, list[float]] = {"bare": [], "routed": []}
         with ThreadPoolExecutor(threads) as pool:
+            for call in (bare, routed):
+                _cpu_ms(pool, call, calls)
+            say_place()
             for _ in range(rounds):
                 for name, call in (("bare", bare), ("routed", routed)):
                     found[name].append(_cpu_ms(pool, call, calls))
         high.close()
         transport.close()
-    bare_ms, routed_ms = (statistics.median(found[name]) for name in ("bare", "routed"))
-    click.echo(f"bare pooled call {bare_ms:.3f} ms CPU, through the router {routed_ms:.3f} ms")
-    click.echo(f"ratio {routed_ms / bare_ms:.2f}")
+    ratios = [routed / bare for bare, routed in zip(found["bare"], found["routed"], strict=True)]
+    rows = [
+        ["bare pooled call", f"{statistics.median(found['bare']):.3f}", ""],
+        [
+            "through the router",
+            f"{statistics.median(found['routed']):.3f}",
+            f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})",
+        ],
+    ]
+    header = ["", "CPU ms a call", "of the bare one"]
+    say_table(f"{threads} threads, canned answers; medians of {rounds} rounds", header, rows)
 
 
 def _cpu_ms(pool: ThreadPoolExecutor, call: Callable[[], None], calls: int) -> float:

@@ -12,9 +12,11 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from random import Random
+from typing import IO
 
 import psutil
 
@@ -26,6 +28,13 @@ from gifty_compute.queue.database import connect
 __all__ = ["Server", "facade", "free_port", "litellm", "nginx", "portkey", "python_server", "stores"]
 
 ROOT = Path(__file__).parents[1]
+_rng = Random(1)
+EMBEDDING = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": 0, "embedding": [_rng.gauss(0, 1 / 32) for _ in range(1024)]}],
+    "model": "bge-m3",
+    "usage": {"prompt_tokens": 9, "total_tokens": 9},
+}
 CHAT = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -59,15 +68,20 @@ def free_port() -> int:
 
 @contextmanager
 def started(
-    command: list[str], port: int, *, ready: str = "/", env: dict[str, str] | None = None
+    command: list[str],
+    port: int,
+    *,
+    ready: str = "/",
+    env: dict[str, str] | None = None,
+    log: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator[Server]:
     """The command as a process group of its own, once it answers HTTP; ended with the block."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
         env={**os.environ, **(env or {})},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
         start_new_session=True,
     )
     try:
@@ -83,18 +97,27 @@ def started(
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    pause = threading.Event()
-    for _ in range(1200):
+    def answers() -> bool:
         if process.poll() is not None:
             raise SystemExit(f"{process.args} ended with {process.returncode}")
         try:
             urllib.request.urlopen(url, timeout=5).close()
-            return
         except urllib.error.HTTPError:
-            return
+            return True
         except OSError:
-            pause.wait(0.1)
-    raise SystemExit(f"{process.args} did not answer")
+            return False
+        return True
+
+    _wait_until(answers, f"{process.args} answers")
+
+
+def _wait_until(true: Callable[[], bool], what: str) -> None:
+    pause = threading.Event()
+    for _ in range(1200):
+        if true():
+            return
+        pause.wait(0.1)
+    raise SystemExit(f"not within two minutes: {what}")
 
 
 @contextmanager
@@ -106,6 +129,7 @@ def nginx(folder: Path) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     (folder / "chat.json").write_text(json.dumps(CHAT, ensure_ascii=False))
+    (folder / "embedding.json").write_text(json.dumps(EMBEDDING))
     port = free_port()
     config = folder / "nginx.conf"
     config.write_text(
@@ -119,8 +143,8 @@ def nginx(folder: Path) -> Iterator[Server]:
           open_file_cache max=16;
           server {{
             listen 127.0.0.1:{port} backlog=4096; root {folder};
-            error_page 405 =200 /chat.json;
-            location / {{ try_files /chat.json =404; }}
+            location / {{ error_page 405 =200 /chat.json; try_files $uri /chat.json =404; }}
+            location ~ embeddings$ {{ error_page 405 =200 /embedding.json; try_files /embedding.json =404; }}
           }}
         }}
         """
@@ -169,6 +193,7 @@ def facade(
         port = free_port()
         command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--workers", str(workers)]
         command += ["--blocking-threads", str(threads), "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--no-ws", "--backlog", "4096", "api.wsgi:app"]
         environment = {
             "DATABASE_URL": postgres.url,
             "REDIS_URL": valkey.url,
@@ -176,10 +201,15 @@ def facade(
             "INTERNAL_API_TOKEN": "internal",
             "LOGIC_CONFIG_PATH": str(folder / "logic.yaml"),
             "FACADE_THREADS": str(threads),
+            "_RJEM_MALLOC_CONF": "narenas:1,tcache:false",  # as the Procfile has it
             **env,
         }
-        command += ["--no-ws", "--backlog", "4096", "api.wsgi:app"]
-        yield stack.enter_context(started(command, port, ready="/readyz", env=environment))
+        log = stack.enter_context((folder / "facade.log").open("w+b"))
+        server = stack.enter_context(started(command, port, ready="/readyz", env=environment, log=log))
+        # The first worker answers while others still load.
+        told = folder / "facade.log"
+        _wait_until(lambda: told.read_text().count("Started worker") >= workers, f"{workers} workers")
+        yield server
 
 
 @contextmanager
@@ -191,9 +221,10 @@ def litellm(venv: Path, folder: Path, upstream: str) -> Iterator[Server]:
             {
                 "model_list": [
                     {
-                        "model_name": "fast",
-                        "litellm_params": {"model": "openai/fast", "api_base": upstream, "api_key": "k"},
+                        "model_name": name,
+                        "litellm_params": {"model": f"openai/{name}", "api_base": upstream, "api_key": "k"},
                     }
+                    for name in ("fast", "bge-m3")
                 ],
                 "general_settings": {"master_key": "sk-bench"},
                 "litellm_settings": {"telemetry": False, "num_retries": 0, "request_timeout": 30},
