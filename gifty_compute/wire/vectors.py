@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import struct
 from typing import Any, TypeAlias
 
@@ -60,7 +61,8 @@ def _from_lists(value: list[Any]) -> npt.NDArray[Any]:
         raise InvalidResult("a vector holds NaN or infinity", param="embeddings") from error
     rows = np.frombuffer(packed, "<f4").reshape(len(value), dim)
     # true and false are packed, too; they can only be where a 1 or a 0 is.
-    if ((rows == 0) | (rows == 1)).any() and not all(set(map(type, row)) <= {int, float} for row in value):
+    suspicious = np.count_nonzero(rows) < rows.size or np.count_nonzero(rows - 1) < rows.size
+    if suspicious and not all(set(map(type, row)) <= {int, float} for row in value):
         raise _no_numbers()
     return rows
 
@@ -106,10 +108,10 @@ def check(vectors: Vectors, *, rows: int, dim: int | None) -> None:
         raise InvalidResult(message, param="embeddings")
     # A square of float64 overflows for no number of float32, so one pass tells both.
     wide = vectors.astype(np.float64)
-    squares = np.einsum("ij,ij->i", wide, wide)
-    if not np.isfinite(squares).all():
+    squares = np.vecdot(wide, wide).tolist()
+    if not all(square < math.inf for square in squares):
         raise InvalidResult("a vector holds NaN or infinity", param="embeddings")
-    if (squares < _LEAST_NORM**2).any():
+    if min(squares, default=1.0) < _LEAST_NORM**2:
         raise InvalidResult("a vector is zero", param="embeddings")
 
 
