@@ -34,6 +34,9 @@ def readme_block(name: str, language: str = "python") -> str:
 
 def test_the_bare_worker_of_the_readme_shares_200_tasks_with_celery(up: Service) -> None:
     code = readme_block("bare-worker")
+    # Held up before it has anything in hand: it would be through before the other has loaded its model.
+    celery = os.getpgid(up.run["pids"]["celery-1"])
+    os.killpg(celery, signal.SIGSTOP)
     ids = [up.submit(f"подарок номер {n}") for n in range(200)]
     env = {
         **os.environ,
@@ -43,7 +46,12 @@ def test_the_bare_worker_of_the_readme_shares_200_tasks_with_celery(up: Service)
         "OMP_NUM_THREADS": "1",
     }
 
-    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=90)
+    bare = subprocess.Popen([sys.executable, "-c", code], env=env)
+    try:
+        eventually(lambda: up.task(ids[0])["worker_id"] == "bare-1", within=60, what="bare-1 has a task")
+    finally:
+        os.killpg(celery, signal.SIGCONT)
+    assert bare.wait(90) == 0
     tasks = up.all_done(ids, within=60)
 
     workers = Counter(task["worker_id"] for task in tasks)
