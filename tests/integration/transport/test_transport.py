@@ -118,6 +118,8 @@ def test_a_connection_that_was_closed_while_it_lay_idle_is_replaced(transport: T
     def once(conn: Connection) -> None:
         conn.request()
         conn.answer()
+        # At once: a socket that a file still reads is only closed with that file.
+        conn.socket.shutdown(socket.SHUT_RDWR)
         conn.socket.close()
         closed.set()
 
