@@ -31,7 +31,7 @@ run: .venv/installed-run ## the demo: embed a catalogue, ask three questions (AR
 
 # tests/conftest.py says how many processes share the whole; a part that ARGS names stays in one.
 test: .venv/installed-test ## unit, integration, e2e and docs tests
-	exec $(python) -m pytest -n auto $(ARGS)
+	exec $(python) -m pytest -n auto --max-worker-restart 0 $(ARGS)
 
 check: .venv/installed-test ## format, lint, types, import directions
 	$(python) -m ruff format --check .
