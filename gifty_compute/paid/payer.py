@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from gifty_compute.clock import Clock, Deadline
-from gifty_compute.errors import GiftyComputeError, InvalidRequest, StoreUnavailable
+from gifty_compute.errors import InvalidRequest, StoreUnavailable
 from gifty_compute.logic.file import LowSection
 from gifty_compute.logic.logic import Logic, Offer
 from gifty_compute.paid.plan import Plan, Standing, make_plan
@@ -113,5 +113,6 @@ class Payer:
                     done = self.look()
             except StoreUnavailable as error:
                 log.warning("payer: %s", error)
-            except (GiftyComputeError, RuntimeError):
+            except Exception:
+                # Batches with a time to keep wait for it; it must outlive a fault of its own, and say so.
                 log.exception("payer: a look failed")
