@@ -25,6 +25,17 @@ def submit_some(fleet: Fleet) -> None:
     fleet.submit(20)
 
 
+def submit_to_the_poll_worker(fleet: Fleet) -> None:
+    """The Celery worker is told of tasks at once and would leave none for one that asks now and then."""
+    fleet.stop("celery-1")
+    submit_some(fleet)
+
+
+def submit_long_to_the_poll_worker(fleet: Fleet) -> None:
+    fleet.stop("celery-1")
+    submit_long(fleet)
+
+
 def submit_long(fleet: Fleet) -> None:
     """So long that a heartbeat comes in the middle."""
     body = {"task_type": "embedding", "payload": {"texts": [LONG] * 3}}
@@ -64,8 +75,7 @@ def cancel_and_retry(fleet: Fleet) -> None:
 
 
 def drain_a_worker(fleet: Fleet) -> None:
-    fleet.stop("celery-1")
-    submit_long(fleet)
+    submit_long_to_the_poll_worker(fleet)
     eventually(lambda: held_by(fleet, "poll-1") > 1, within=30, what="poll-1 holds several tasks")
     fleet.signal("poll-1", signal.SIGTERM)
 
@@ -75,10 +85,10 @@ POINTS: dict[str, Callable[[Fleet], None]] = {
     "Announcer.announce": submit_some,
     "sql:claim": submit_some,
     "sql:complete": submit_some,
-    "PollClient.claim": submit_some,
-    "PollClient.complete": submit_some,
+    "PollClient.claim": submit_to_the_poll_worker,
+    "PollClient.complete": submit_to_the_poll_worker,
     "sql:extend": submit_long,
-    "PollClient.extend": submit_long,
+    "PollClient.extend": submit_long_to_the_poll_worker,
     "sql:fail": fail_one,
     "sql:promote": fail_one,
     "sql:sweep": vanish,
