@@ -16,6 +16,9 @@ from tests.e2e.service import eventually
 
 pytestmark = pytest.mark.timeout(0 if SOAK else 600)
 
+# The largest claim of these workers: what a drain gives back, or a restarted facade leaves unanswered.
+_MOST_IN_HAND = 16
+
 NewFleet = Callable[..., Fleet]
 Report = Callable[[str, Audit], None]
 
@@ -121,4 +124,4 @@ def test_rolling_restarts_lose_nothing_and_begin_little_twice(new_fleet: NewFlee
     submitter.join(300)
     audit = fleet.all_ended(within=300)
     report(f"{tasks} tasks, {restarts} restarts", audit)
-    assert audit.begun_again <= tasks // 10
+    assert audit.begun_again <= restarts * _MOST_IN_HAND
