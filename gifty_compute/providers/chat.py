@@ -35,11 +35,11 @@ def chat_request(ask: Ask, dialect: Dialect = PLAIN) -> dict[str, Any]:
 def chat_reply(ask: Ask, body: dict[str, Any], dialect: Dialect = PLAIN) -> Reply:
     """The reply that a whole answer holds. Raises ProviderError where it holds none."""
     refuse_error(body, dialect)
-    text = dig(body, "choices", 0, "message", "content")
-    reason = _reason(dig(body, "choices", 0, "finish_reason"))
-    if reason is None or not isinstance(text, str | None):
+    choice = _choice(body)
+    text, reason = dig(choice, "message", "content"), _reason(choice)
+    if reason is None or not (text is None or isinstance(text, str)):
         raise bad_answer("answered without a finished message")
-    if text is None and dig(body, "choices", 0, "message", "refusal"):
+    if text is None and dig(choice, "message", "refusal"):
         reason = REFUSED
     return Reply(finished(ask, text or "", reason), usage_of(body), cost_of(ask, body))
 
@@ -47,27 +47,24 @@ def chat_reply(ask: Ask, body: dict[str, Any], dialect: Dialect = PLAIN) -> Repl
 def chat_piece(ask: Ask, chunk: dict[str, Any], dialect: Dialect = PLAIN) -> Delta:
     """What one chunk of a stream holds; often only a part of text, reason, usage and cost."""
     refuse_error(chunk, dialect)
-    text = dig(chunk, "choices", 0, "delta", "content")
-    if not isinstance(text, str | None):
+    choice = _choice(chunk)
+    text = dig(choice, "delta", "content")
+    if not (text is None or isinstance(text, str)):
         raise bad_answer("streamed something that is no text")
-    reason = _reason(dig(chunk, "choices", 0, "finish_reason"))
-    return Delta(text or "", reason, usage_of(chunk), cost_of(ask, chunk))
+    return Delta(text or "", _reason(choice), usage_of(chunk), cost_of(ask, chunk))
 
 
 def refuse_error(body: dict[str, Any], dialect: Dialect = PLAIN) -> None:
     """Raises ProviderError for an answer, or a part of one, that tells an error in place of its content."""
-    for place in (("error",), ("choices", 0, "error"), ("x_groq", "error")):
-        error = dig(body, *place)
-        if error:
-            raise dialect.error(Rejection.inside(error))
-    if dig(body, "choices", 0, "finish_reason") == "error":
-        raise dialect.error(Rejection.inside({}))
+    choice = _choice(body)
+    error = body.get("error") or choice.get("error") or dig(body, "x_groq", "error")
+    if error or choice.get("finish_reason") == "error":
+        raise dialect.error(Rejection.inside(error or {}))
 
 
 def usage_of(body: dict[str, Any]) -> Usage | None:
     """The tokens of an answer; None where it does not count them."""
-    for place in (("usage",), ("x_groq", "usage")):
-        used = dig(body, *place)
+    for used in (body.get("usage"), dig(body, "x_groq", "usage")):
         read = count(dig(used, "prompt_tokens"))
         if read is not None:
             return Usage(read, count(dig(used, "completion_tokens")) or 0)
@@ -87,7 +84,14 @@ def _response_format(prompt: Prompt) -> dict[str, Any] | None:
     return {"type": "json_object"} if prompt.form == "json" else None
 
 
-def _reason(said: Any) -> str | None:
+def _choice(body: dict[str, Any]) -> dict[str, Any]:
+    """The first choice; an empty one where there is none."""
+    choice = dig(body, "choices", 0)
+    return choice if isinstance(choice, dict) else {}
+
+
+def _reason(choice: dict[str, Any]) -> str | None:
+    said = choice.get("finish_reason")
     if said is None:
         return None
     reason = _REASONS.get(str(said))
