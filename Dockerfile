@@ -15,6 +15,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     OMP_WAIT_POLICY=passive \
+    MALLOC_ARENA_MAX=1 \
     _RJEM_MALLOC_CONF=narenas:1,tcache:false
 # The programs run from here, as from a checkout; nothing of ours is installed a second time.
 WORKDIR /app

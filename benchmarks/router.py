@@ -1,5 +1,7 @@
 """The router's own cost: CPU of a call through it beside that of a bare pooled call, in one process.
 
+Bare are the router's own transport, and urllib3's pool, which is what `requests` calls through.
+
 python -m benchmarks.router
 """
 
@@ -15,6 +17,7 @@ from random import Random
 
 import click
 import orjson
+import urllib3
 
 from benchmarks.report import say_place, say_table
 from benchmarks.servers import nginx
@@ -40,7 +43,7 @@ def main(rounds: int, calls: int, threads: int) -> None:
         environ = {"GROQ_API_KEY": "k", "GROQ_API_BASE": upstream.url}
         redis_url = "redis://127.0.0.1:1/0"  # nothing of this is switched on
         high = build_high_road(environ, redis_url, EngineShelf(), clock, Random(1))
-        transport = build_transport()
+        transport, pool_manager = build_transport(), urllib3.PoolManager(maxsize=threads)
         body = {"model": "openai/gpt-oss-20b", **PAYLOAD}
         headers = {"authorization": "Bearer k", "content-type": "application/json"}
         payload = logic.place("llm", PAYLOAD)
@@ -51,30 +54,41 @@ def main(rounds: int, calls: int, threads: int) -> None:
             response = transport.send(request, Deadline.after(10, clock))
             assert orjson.loads(response.body)["choices"][0]["message"]["content"]
 
+        def bare_urllib3() -> None:
+            url, body_sent = upstream.url + "/chat/completions", orjson.dumps(body)
+            response = pool_manager.request("POST", url, headers=headers, body=body_sent)
+            assert orjson.loads(response.data)["choices"][0]["message"]["content"]
+
         def routed() -> None:
             high.router.run(Call(logic, "llm", model, payload, Deadline.after(10, clock)))
 
-        found: dict[str, list[float]] = {"bare": [], "routed": []}
+        kinds = {
+            "bare call, the router's own transport": bare,
+            "bare call, urllib3's pool": bare_urllib3,
+            "through the router": routed,
+        }
+        found: dict[str, list[float]] = {name: [] for name in kinds}
         with ThreadPoolExecutor(threads) as pool:
-            for call in (bare, routed):
+            for call in kinds.values():
                 _cpu_ms(pool, call, calls)
             say_place()
             for _ in range(rounds):
-                for name, call in (("bare", bare), ("routed", routed)):
+                for name, call in kinds.items():
                     found[name].append(_cpu_ms(pool, call, calls))
         high.close()
         transport.close()
-    ratios = [routed / bare for bare, routed in zip(found["bare"], found["routed"], strict=True)]
+    *bares, last = found
     rows = [
-        ["bare pooled call", f"{statistics.median(found['bare']):.3f}", ""],
-        [
-            "through the router",
-            f"{statistics.median(found['routed']):.3f}",
-            f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})",
-        ],
+        [name, f"{statistics.median(found[name]):.3f}", _beside(found[last], found[name])] for name in bares
     ]
-    header = ["", "CPU ms a call", "of the bare one"]
+    rows.append([last, f"{statistics.median(found[last]):.3f}", ""])
+    header = ["", "CPU ms a call", "the router beside it"]
     say_table(f"{threads} threads, canned answers; medians of {rounds} rounds", header, rows)
+
+
+def _beside(routed: list[float], bare: list[float]) -> str:
+    ratios = [one / other for one, other in zip(routed, bare, strict=True)]
+    return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
 def _cpu_ms(pool: ThreadPoolExecutor, call: Callable[[], None], calls: int) -> float:

@@ -201,7 +201,8 @@ def facade(
             "INTERNAL_API_TOKEN": "internal",
             "LOGIC_CONFIG_PATH": str(folder / "logic.yaml"),
             "FACADE_THREADS": str(threads),
-            "_RJEM_MALLOC_CONF": "narenas:1,tcache:false",  # as the Procfile has it
+            "_RJEM_MALLOC_CONF": "narenas:1,tcache:false",  # as the Procfile has them
+            "MALLOC_ARENA_MAX": "1",
             **env,
         }
         log = stack.enter_context((folder / "facade.log").open("w+b"))

@@ -223,7 +223,9 @@ def listed(values: Iterable[str], name: str) -> list[str]:
 
 
 def messages_of(messages: Messages) -> list[dict[str, Any]]:
-    """Mappings or objects with role and content as plain messages."""
+    """Mappings or objects with role and content as plain messages. Raises TypeError for one text."""
+    if isinstance(messages, str | bytes):
+        raise TypeError("messages: a list of messages is wanted, as [{'role': 'user', 'content': '…'}]")
     return [
         dict(one) if isinstance(one, Mapping) else {"role": one.role, "content": one.content}
         for one in messages

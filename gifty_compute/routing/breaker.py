@@ -29,6 +29,8 @@ _TRIAL_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 # A Retry-After beyond this is looked at again all the same.
 _LONGEST_SECONDS = 3600.0
+# Callers name models, and a name that nobody serves fails: what is remembered of circuits has an end.
+_MOST_CIRCUITS = 1000
 # A caller with very little time learns nothing about the provider: its timeout counts only if the attempt had
 # at least this share of what the kind is given by default.
 _TELLING_SHARE = 0.2
@@ -125,7 +127,7 @@ class Breakers:
             if (circuit is None or circuit.closed) and not self._marks.half_open(name):
                 return True
             now = self._clock.monotonic()
-            circuit = self._circuits.setdefault(name, Circuit())
+            circuit = self._remembered(name)
             if circuit.wait(now) > 0:
                 return False
             circuit.begin_trial(now)
@@ -146,7 +148,7 @@ class Breakers:
             return
         now, section = self._clock.monotonic(), call.logic.file.routing.breaker
         with self._lock:
-            seconds = self._circuits.setdefault(name, Circuit()).fail(error, now, section)
+            seconds = self._remembered(name).fail(error, now, section)
         if seconds > 0:
             level = logging.ERROR if error.failure is Failure.CONFIG else logging.WARNING
             log.log(level, "circuit %s is open for %.0f s: %s", name, seconds, error.code)
@@ -162,11 +164,20 @@ class Breakers:
             for name, c in circuits.items()
         }
 
+    def _remembered(self, name: str) -> Circuit:
+        """The circuit of this name; a new one takes the place of the one that is, or was, open least long."""
+        circuit = self._circuits.get(name)
+        if circuit is None:
+            if len(self._circuits) >= _MOST_CIRCUITS:
+                del self._circuits[min(self._circuits, key=lambda known: self._circuits[known].open_until)]
+            circuit = self._circuits[name] = Circuit()
+        return circuit
+
     def _close(self, name: str) -> None:
         if name not in self._circuits:
             return
         with self._lock:
-            circuit = self._circuits[name]
+            circuit = self._remembered(name)
             was_closed = circuit.closed
             circuit.succeed()
         if not was_closed:

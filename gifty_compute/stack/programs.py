@@ -17,8 +17,8 @@ __all__ = ["Addresses", "Program", "StopStage", "migration", "programs"]
 _DRAIN_GRACE = 75.0
 _FACADE_GRACE = 20.0
 _GRACE = 10.0
-# granian's allocator keeps memory for each thread, 55 kB of 200 that wait; without it nothing is slower.
-_LEAN_THREADS = {"_RJEM_MALLOC_CONF": "narenas:1,tcache:false"}
+# Allocators keep memory for each thread, granian's own 55 kB of 200 that wait; without it nothing is slower.
+_LEAN_THREADS = {"_RJEM_MALLOC_CONF": "narenas:1,tcache:false", "MALLOC_ARENA_MAX": "1"}
 
 
 class StopStage(IntEnum):

@@ -54,6 +54,7 @@ def body_of(call: calls.ApiCall[Any], seconds: float = 10) -> Any:
         (lambda: calls.embeddings("чай", input_type=None, **NOTHING), "texts"),
         (lambda: calls.rerank("q", "чай", top_n=None, **NOTHING), "documents"),
         (lambda: calls.classify("чай", None, timeout=None), "external_names"),
+        (lambda: calls.messages_of("привет"), "messages"),
         (lambda: Low(lambda call: call).embeddings("чай"), "texts"),
         (lambda: Low(lambda call: call).score({"title": "чай"}), "products"),
     ],

@@ -352,3 +352,20 @@ def test_a_trial_that_had_too_little_time_to_show_anything_leaves_room_for_anoth
     fail(failed(code="timeout"), seconds=0.1)
 
     assert breakers.enter(candidate(), call())
+
+
+def test_names_that_callers_invent_are_not_remembered_for_ever(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gifty_compute.routing.breaker._MOST_CIRCUITS", 3)
+    fail(times=5)
+
+    for number in range(10):
+        breakers.left(candidate(key=f"invented-{number}"), call(), Outcome(0.1, error=failed()))
+
+    assert len(breakers.states()) == 3
+    assert breakers.wait(candidate(), call()), "an open circuit was forgotten for one that is closed"
