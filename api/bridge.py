@@ -137,7 +137,7 @@ def _none(core: Core) -> Claimed:
 def _claim(core: Core, holder: Holder, want: Want) -> Claimed:
     if not core.logic.file.features.enable_external_workers:
         return _none(core)
-    return core.store.claim(holder, want)
+    return core.leases.claim(holder, want)
 
 
 def _claimed(core: Core, claimed: Claimed) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def heartbeat(body: HeartbeatRequest) -> Response:
     logic, own = core().logic.file, this_request().worker_token
     with admission().worker_place():
         holder = holder_of(body.worker_id, body.session)
-        extension = core().store.extend(holder, body.tasks, exhaustive=body.exhaustive)
+        extension = core().leases.extend(holder, body.tasks, exhaustive=body.exhaustive)
     answer: dict[str, Any] = {
         "lease_seconds": logic.leases.seconds,
         "lost": extension.lost,
@@ -206,5 +206,5 @@ def release(body: ReleaseRequest) -> Response:
     """Takes tasks back unharmed: pending again at once."""
     with admission().worker_place():
         holder = holder_of(body.worker_id, body.session)
-        released = core().store.release(holder, body.tasks, body.reason)
+        released = core().leases.release(holder, body.tasks, body.reason)
     return json_answer({"released": released})

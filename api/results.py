@@ -81,11 +81,11 @@ def results(body: ResultsRequest) -> Response:
 def _take(core: Core, holder: Holder, outcome: Outcome, stored: Task) -> Task:
     task = _as_said(holder, stored, outcome)
     if outcome.status == "failed":
-        return core.store.fail(holder, task, outcome.error or _NO_REASON, retryable=outcome.retryable)
+        return core.leases.fail(holder, task, outcome.error or _NO_REASON, retryable=outcome.retryable)
     own = this_request().worker_token
     if own is not None and not holder.trusted:
         return core.trust.complete(holder, own, task, _result_of(outcome))
-    return core.store.complete(holder, task, _result_of(outcome))
+    return core.leases.complete(holder, task, _result_of(outcome))
 
 
 def _as_said(holder: Holder, stored: Task, outcome: Outcome) -> Task:
@@ -132,7 +132,7 @@ class _Bulk:
                 good.append((place, outcome))
         pairs = [(_as_said(self._holder, self._tasks[one.id], one), _result_of(one)) for _, one in good]
         for (place, one), error in zip(
-            good, self._core.store.complete_many(self._holder, pairs), strict=True
+            good, self._core.leases.complete_many(self._holder, pairs), strict=True
         ):
             self._verdicts[place] = _refused(one.id, error) if error else _taken(one, "completed")
 

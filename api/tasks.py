@@ -14,7 +14,7 @@ from api.compression import compressed
 from api.operation import caller, core, operation, request_id
 from api.query import VectorsQuery
 from gifty_compute.errors import InvalidRequest, NotFound, OverLimit
-from gifty_compute.queue.store import Origin
+from gifty_compute.queue.tasks import Origin
 from gifty_compute.wire.task import Status, SubmitRequest, Task, TaskList
 from gifty_compute.wire.text import CleanText
 

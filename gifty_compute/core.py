@@ -28,10 +28,11 @@ from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.depth import QueueDepth
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.outbox import Outbox
 from gifty_compute.queue.purse import Purses
 from gifty_compute.queue.results import BatchResults
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.queue.tokens import WorkerTokens
 from gifty_compute.queue.trust import Trust
 from gifty_compute.queue.waits import Waits
@@ -50,6 +51,7 @@ class Core:
     rng: Random
     database: Database
     store: TaskStore
+    leases: LeaseStore
     batches: BatchStore
     results: BatchResults
     depth: QueueDepth
@@ -97,7 +99,8 @@ def build(
     clock, rng = clock or SystemClock(), rng or Random()  # noqa: S311  # jitter and turns, not secrets
     logic = LogicWatch(settings.logic_config_path, settings.llm_overrides)
     database = connect(settings.database_url.get_secret_value(), pool_size=settings.db_pool_size)
-    store = TaskStore(database, lambda: logic.current, rng)
+    store = TaskStore(database, lambda: logic.current)
+    leases = LeaseStore(database, lambda: logic.current, rng)
     announcer = Announcer(celery, clock)
     shelf = EngineShelf()
     cache = settings.cache_redis_url
@@ -121,8 +124,8 @@ def build(
     purses = Purses(database)
     steps = (
         Leases(database),
-        Placing(database, store),
-        Judging(database, store),
+        Placing(database, lambda: logic.current),
+        Judging(database, leases),
         Batches(database, clock),
         Announcing(database, announcer),
         Retention(database, lambda: logic.current.file.retention, clock),
@@ -134,17 +137,18 @@ def build(
         rng=rng,
         database=database,
         store=store,
+        leases=leases,
         batches=batches,
         results=BatchResults(database),
         depth=QueueDepth(database, lambda: logic.current, clock),
         announcer=announcer,
         tokens=WorkerTokens(database),
-        waits=Waits(store, cap=settings.facade_threads // 4),
+        waits=Waits(store, leases, cap=settings.facade_threads // 4),
         callbacks=callbacks,
-        trust=Trust(database, store, lambda: logic.current, clock, rng),
+        trust=Trust(database, store, leases, lambda: logic.current, clock, rng),
         payer=Payer(
             purses,
-            PaidWorker(store, purses, high.router, clock),
+            PaidWorker(leases, purses, high.router, clock),
             high.router,
             lambda: logic.current,
             clock,

@@ -18,7 +18,8 @@ from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import read_logic
 from gifty_compute.migrations import migrate
 from gifty_compute.queue.database import Database, connect
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.tasks import TaskStore
 
 ROOT = Path(__file__).parent.parent
 LOCAL_LOGIC = ROOT / "configs" / "logic.local.yaml"
@@ -137,4 +138,9 @@ def logic() -> Logic:
 
 @pytest.fixture
 def store(database: Database, logic: Logic) -> TaskStore:
-    return TaskStore(database, lambda: logic, Random(7))
+    return TaskStore(database, lambda: logic)
+
+
+@pytest.fixture
+def leases(database: Database, logic: Logic) -> LeaseStore:
+    return LeaseStore(database, lambda: logic, Random(7))

@@ -60,7 +60,7 @@ def _over_http(app: Celery, bridge: BridgeSettings) -> Equipment:
 def _over_sql(app: Celery) -> Equipment:
     core = build(read_settings(), app)
     return Equipment(
-        source=core.store,
+        source=core.leases,
         announcer=core.announcer,
         maintainer=core.maintainer,
         logic_watch=core.logic_watch,

@@ -11,7 +11,7 @@ from benchmarks.queue.stand import LOGIC, WANT, finish, holder
 from gifty_compute.logic.source import parse_logic
 from gifty_compute.queue.broker import broker_url
 from gifty_compute.queue.database import connect
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.leases import LeaseStore
 
 app = Celery("bench", broker=broker_url(os.environ["REDIS_URL"]), set_as_current=False)
 app.conf.update(
@@ -22,7 +22,7 @@ app.conf.update(
     task_default_queue="bench",
 )
 _logic = parse_logic(LOGIC)
-_store = TaskStore(connect(os.environ["DATABASE_URL"]), lambda: _logic, Random(1))
+_leases = LeaseStore(connect(os.environ["DATABASE_URL"]), lambda: _logic, Random(1))
 
 
 @app.task(name="noop")  # type: ignore[untyped-decorator]
@@ -34,6 +34,6 @@ def noop(number: int) -> None:
 def hundred() -> str:
     """A hundred tasks of the queue, claimed and completed."""
     worker = holder()
-    tasks = _store.claim(worker, WANT).tasks
-    _store.complete_many(worker, finish(tasks))
+    tasks = _leases.claim(worker, WANT).tasks
+    _leases.complete_many(worker, finish(tasks))
     return f"done {len(tasks)}"

@@ -17,7 +17,7 @@ def measure(stand: Stand, rounds: int) -> None:
     """Prints tasks claimed a second, and the ratio."""
 
     def store() -> int:
-        return sum(len(stand.store.claim(holder(), WANT).tasks) for _ in range(_CLAIMS))
+        return sum(len(stand.leases.claim(holder(), WANT).tasks) for _ in range(_CLAIMS))
 
     def bare() -> int:
         return sum(len(raw.claim(stand)) for _ in range(_CLAIMS))
@@ -35,7 +35,7 @@ def measure_depth(short: Stand, long: Stand, rounds: int, depth: int) -> None:
 
     def claims(stand: Stand) -> int:
         for _ in range(_CLAIMS):
-            assert len(stand.store.claim(holder(), WANT).tasks) == WANT.limit
+            assert len(stand.leases.claim(holder(), WANT).tasks) == WANT.limit
         return _CLAIMS
 
     for stand, rows in ((short, 10_000), (long, depth)):

@@ -26,7 +26,8 @@ from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.broker import broker_url
 from gifty_compute.queue.database import connect
-from gifty_compute.queue.store import Origin, TaskStore
+from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.queue.upload import Upload, UploadLimits
 from gifty_compute.wire.task import Holder, Task, Want
 
@@ -53,7 +54,8 @@ class Stand:
         logic = parse_logic(LOGIC)
         self.database = connect(dsn)
         migrate(self.database.engine)
-        self.store = TaskStore(self.database, lambda: logic, Random(1))
+        self.store = TaskStore(self.database, lambda: logic)
+        self.leases = LeaseStore(self.database, lambda: logic, Random(1))
         self.batches = BatchStore(self.database, lambda: logic, SystemClock(), lambda _: None)
         self.redis = Redis.from_url(valkey.url)
         self.celery = Celery("bench", broker=broker_url(valkey.url), set_as_current=False)

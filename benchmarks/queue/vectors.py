@@ -16,6 +16,7 @@ import requests
 from benchmarks.load import cpu_seconds
 from benchmarks.queue.stand import LOGIC, Stand
 from benchmarks.servers import facade
+from gifty_compute.logic.source import parse_logic
 
 __all__ = ["measure"]
 
@@ -42,7 +43,7 @@ def measure(stand: Stand, rounds: int, folder: Path) -> None:
     payload = psycopg2.extras.Json({"texts": ["чай"] * _ROWS, "model": "bge-m3"})
     stand.cursor.execute(
         _FILL,
-        (payload, stand.store.placed("embedding", {"texts": ["чай"]})["space"], 2 * _TASKS * (rounds + 1)),
+        (payload, parse_logic(LOGIC).space_name("embedding", "bge-m3"), 2 * _TASKS * (rounds + 1)),
     )
     stand.bare.commit()
     env = {"MAX_BODY_BYTES": str(64 * 2**20)}

@@ -32,7 +32,7 @@ def measure(stand: Stand, rounds: int, folder: Path, venv: Path | None) -> None:
         client = PollClient(server.url, "internal")
         cases: dict[str, Case] = {
             "raw SQL": bare,
-            "store": lambda: _work(stand.store),
+            "store": lambda: _work(stand.leases),
             "bridge": lambda: _work(client),
         }
         for peer in ("pgqueuer", "procrastinate") if venv is not None else ():

@@ -14,8 +14,8 @@ from gifty_compute.arrays import np
 from gifty_compute.errors import Conflict, GiftyComputeError
 from gifty_compute.maintain.step import ROWS_A_STEP
 from gifty_compute.queue.database import Database
-from gifty_compute.queue.rows import result_columns
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.rows import result_columns, stored_row, task_of
 from gifty_compute.queue.trust import judged_holder
 from gifty_compute.wire import vectors
 from gifty_compute.wire.task import Holder
@@ -30,8 +30,8 @@ _CHECKS_A_PASS = 100
 class Judging:
     """First what follows from a verdict, then the verdict itself: who dies in between does it once more."""
 
-    def __init__(self, database: Database, store: TaskStore) -> None:
-        self._db, self._store = database, store
+    def __init__(self, database: Database, leases: LeaseStore) -> None:
+        self._db, self._leases = database, leases
 
     def run(self, connection: Connection) -> Mapping[str, int]:
         rows = partial(self._db.rows_on, connection)
@@ -77,13 +77,13 @@ class Judging:
 
     def _end_held(self, rows: Any, check: dict[str, Any], task_id: UUID, verdict: str) -> None:
         stranger = judged_holder(check["token_id"], check["worker_id"])
-        task = self._store.get(task_id).model_copy(update={"attempt": check["attempt"]})
+        task = task_of(stored_row(self._db, task_id)).model_copy(update={"attempt": check["attempt"]})
         if verdict == "same":
-            self._store.complete(stranger, task, _result(check))
+            self._leases.complete(stranger, task, _result(check))
         elif verdict == "different":
             referee = Holder(worker_id=check["referee_worker"] or "", credential="referee")
             anybody = task.model_copy(update={"attempt": 0})
-            self._store.complete(referee, anybody, _result(check, "referee_"))
+            self._leases.complete(referee, anybody, _result(check, "referee_"))
         else:
             held = {"ids": [str(task_id)], "attempts": [check["attempt"]]}
             rows("release", credential=stranger.credential, ending="unverified", **held)

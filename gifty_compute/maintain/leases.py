@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from gifty_compute.maintain.step import ROWS_A_STEP
 from gifty_compute.queue.database import Database
-from gifty_compute.queue.store import SILENCE_SECONDS
+from gifty_compute.queue.leases import SILENCE_SECONDS
 
 __all__ = ["Leases"]
 

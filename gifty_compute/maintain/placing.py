@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection
 
 from gifty_compute.errors import InvalidRequest
+from gifty_compute.logic.logic import Logic
 from gifty_compute.maintain.step import ROWS_A_STEP
 from gifty_compute.queue.database import Database
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.placing import placed
 
 __all__ = ["Placing"]
 
@@ -20,11 +21,11 @@ log = logging.getLogger(__name__)
 class Placing:
     """Treats such a row as a submit would have treated it."""
 
-    def __init__(self, database: Database, store: TaskStore) -> None:
-        self._db, self._store = database, store
+    def __init__(self, database: Database, logic: Callable[[], Logic]) -> None:
+        self._db, self._logic = database, logic
 
     def run(self, connection: Connection) -> Mapping[str, int]:
-        placed = refused = 0
+        logic, received, refused = self._logic(), 0, 0
         try:
             rows = self._db.rows_on(connection, "unplaced", limit=ROWS_A_STEP)
         except ValueError as error:
@@ -34,10 +35,10 @@ class Placing:
         for row in rows:
             row_id = str(row["id"])
             try:
-                columns = self._store.placed(row["task_type"], row["payload"], where="payload")
+                columns = placed(logic, row["task_type"], row["payload"], where="payload")
             except InvalidRequest as error:
                 ended = self._db.rows_on(connection, "refuse", id=row_id, error=f"{error.code}: {error}")
                 refused += len(ended)
             else:
-                placed += len(self._db.rows_on(connection, "place", id=row_id, **columns))
-        return {"placed": placed, "refused": refused}
+                received += len(self._db.rows_on(connection, "place", id=row_id, **columns))
+        return {"placed": received, "refused": refused}

@@ -10,8 +10,8 @@ from gifty_compute.clock import Clock, Deadline
 from gifty_compute.errors import GiftyComputeError, InvalidRequest, StoreUnavailable
 from gifty_compute.logic.logic import Logic, Offer
 from gifty_compute.paid.prices import bound_usd
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.purse import PAID_HANDS, Purses
-from gifty_compute.queue.store import TaskStore
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.router import Router
 from gifty_compute.wire.task import Held, Holder, Task, Want
@@ -27,8 +27,8 @@ _CALL_SECONDS, _LEASE_SECONDS = 60.0, 120.0
 class PaidWorker:
     """Does one task at a time; may be shared by threads."""
 
-    def __init__(self, store: TaskStore, purses: Purses, router: Router, clock: Clock) -> None:
-        self._store, self._purses, self._router, self._clock = store, purses, router, clock
+    def __init__(self, leases: LeaseStore, purses: Purses, router: Router, clock: Clock) -> None:
+        self._leases, self._purses, self._router, self._clock = leases, purses, router, clock
         self._session = uuid4().hex
 
     def do(
@@ -44,7 +44,7 @@ class PaidWorker:
             return False
         holder = Holder(worker_id=f"{offer.provider}@paid", session=self._session, credential=PAID_HANDS)
         want = Want(ids=(task_id,), limit=1, claim_id=uuid4(), lease_seconds=_LEASE_SECONDS)
-        claimed = self._store.claim(holder, want).tasks
+        claimed = self._leases.claim(holder, want).tasks
         if not claimed:
             # A worker was quicker, which costs nothing.
             self._purses.settle(batch_id, bound, 0.0)
@@ -70,7 +70,7 @@ class PaidWorker:
         except InvalidRequest as refused:
             self._purses.settle(batch_id, bound, bound)
             why = f"{refused.code}: {refused.message}"
-            self._quietly(lambda: self._store.fail(holder, task, why))
+            self._quietly(lambda: self._leases.fail(holder, task, why))
             return True
         except GiftyComputeError as error:
             # The provider's fault counts against no task: a worker may do it, or the provider later.
@@ -78,11 +78,11 @@ class PaidWorker:
                 "task %s: %s was not done by %s: %s", task.id, task.task_type, offer.provider, error.code
             )
             self._purses.settle(batch_id, bound, bound)
-            self._quietly(lambda: self._store.release(holder, [Held(id=task.id, attempt=task.attempt)]))
+            self._quietly(lambda: self._leases.release(holder, [Held(id=task.id, attempt=task.attempt)]))
             return False
         cost = 0.0 if answer.cached else answer.cost_usd
         self._purses.settle(batch_id, bound, bound if cost is None else cost)
-        self._quietly(lambda: self._store.complete(holder, task, answer.result))
+        self._quietly(lambda: self._leases.complete(holder, task, answer.result))
         return True
 
     @staticmethod

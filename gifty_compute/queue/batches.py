@@ -15,7 +15,7 @@ from gifty_compute.queue.chunks import cancel_rest, retry_rest
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.placing import columns_of
 from gifty_compute.queue.spool import Spool
-from gifty_compute.queue.store import Origin
+from gifty_compute.queue.tasks import Origin
 from gifty_compute.queue.upload import Upload
 from gifty_compute.wire.batch import Batch, BatchCounts, BatchOptions
 from gifty_compute.wire.body import parse

@@ -9,11 +9,13 @@ from uuid import UUID
 import orjson
 
 from gifty_compute.arrays import np
+from gifty_compute.errors import NotFound
+from gifty_compute.queue.database import Database
 from gifty_compute.wire.task import Task
 from gifty_compute.wire.timeline import Timeline
 from gifty_compute.wire.vectors import Vectors
 
-__all__ = ["ended_task", "result_columns", "task_of", "timeline_of", "vectors_of"]
+__all__ = ["ended_task", "result_columns", "stored_row", "task_of", "timeline_of", "vectors_of"]
 
 _FIELDS = tuple(Task.model_fields)
 _IDS = ("id", "batch_id")
@@ -32,6 +34,14 @@ _SLOTS = (
     ("__pydantic_extra__", None),
     ("__pydantic_private__", None),
 )
+
+
+def stored_row(database: Database, task_id: UUID) -> dict[str, Any]:
+    """The task's row as it is now, with its vectors. Raises NotFound."""
+    row = database.row("get", id=str(task_id))
+    if row is None:
+        raise NotFound(f"there is no task {task_id}")
+    return row
 
 
 def task_of(row: dict[str, Any]) -> Task:

@@ -19,9 +19,10 @@ from gifty_compute.clock import Clock
 from gifty_compute.errors import Conflict, InvalidResult, LeaseLost
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.outcome import checked
 from gifty_compute.queue.rows import result_columns, task_of
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.wire import vectors
 from gifty_compute.wire.size import estimated_tokens
 from gifty_compute.wire.task import Holder, Task, Want
@@ -44,18 +45,24 @@ def implausible(
 
 
 class Trust:
-    """Stands between the bridge and the store for holders that are not trusted; they do embeddings alone."""
+    """Stands between the bridge and the leases for holders that are not trusted; they do embeddings alone."""
 
     def __init__(
-        self, database: Database, store: TaskStore, logic: Callable[[], Logic], clock: Clock, rng: Random
+        self,
+        database: Database,
+        tasks: TaskStore,
+        leases: LeaseStore,
+        logic: Callable[[], Logic],
+        clock: Clock,
+        rng: Random,
     ) -> None:
-        self._db, self._store, self._logic = database, store, logic
-        self._clock, self._rng = clock, rng
+        self._db, self._tasks, self._leases = database, tasks, leases
+        self._logic, self._clock, self._rng = logic, clock, rng
 
     def complete(self, holder: Holder, token: WorkerToken, task: Task, result: dict[str, Any]) -> Task:
         """Takes a result, or keeps it aside: the task is `processing` then until it is verified.
 
-        Raises what `TaskStore.complete` raises; InvalidResult also for one that cannot be true, which puts
+        Raises what `LeaseStore.complete` raises; InvalidResult also for one that cannot be true, which puts
         the token into quarantine.
         """
         logic = self._logic()
@@ -80,7 +87,7 @@ class Trust:
             referee_id=str(referee) if referee else None,
             digest=_digest(outcome.result["embeddings"]),
         )
-        return self._store.complete(holder, task, result)
+        return self._leases.complete(holder, task, result)
 
     def canary(self, holder: Holder, token: WorkerToken, want: Want) -> tuple[Task, ...]:
         """Now and then a task whose answer is known, as if it had been claimed with the others.
@@ -161,10 +168,10 @@ class Trust:
     def _again(self, holder: Holder, task: Task, result: dict[str, Any], kept: dict[str, Any]) -> Task:
         """The same report once more, since its answer was lost."""
         if kept["stage"] == "held":
-            return self._store.get(task.id)
+            return self._tasks.get(task.id)
         if kept["stage"] in ("taken", "asked"):
-            return self._store.complete(holder, task, result)
-        present = self._store.get(task.id)
+            return self._leases.complete(holder, task, result)
+        present = self._tasks.get(task.id)
         if present.status == "completed":
             return present
         raise Conflict(f"task {task.id}: the result of attempt {task.attempt} was judged already")
@@ -174,7 +181,7 @@ class Trust:
         verdict = "same" if vectors.same(golden, result["embeddings"].astype(np.float32)) else "different"
         self._db.rows("judge", id=str(kept["id"]), verdict=verdict)
         ended = task.model_copy(update={"status": "completed", "result": result})
-        self._store.cancel(task.id)
+        self._tasks.cancel(task.id)
         return ended
 
 

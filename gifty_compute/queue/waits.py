@@ -1,4 +1,4 @@
-"""Waiting callers: one poller a process for each question asks the store for all of them, and wakes them."""
+"""Waiting callers: one poller a process for each question asks for all of them, and wakes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 from uuid import UUID
 
 from gifty_compute.errors import StoreUnavailable
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.wire.task import Want
 
 __all__ = ["Poller", "Waits"]
@@ -25,11 +26,11 @@ _Key = TypeVar("_Key")
 class Waits:
     """At most `cap` callers wait, for whatever; over it a wait is over at once: answer with what is there."""
 
-    def __init__(self, store: TaskStore, *, cap: int) -> None:
-        self._store = store
+    def __init__(self, tasks: TaskStore, leases: LeaseStore, *, cap: int) -> None:
+        self._tasks, self._leases = tasks, leases
         self._places = threading.BoundedSemaphore(cap)
         self._ends: Poller[UUID] = Poller("waits for ends", self._ended)
-        self._work: Poller[tuple[str, str]] = Poller("waits for work", store.ready)
+        self._work: Poller[tuple[str, str]] = Poller("waits for work", leases.ready)
 
     def wait(self, task_id: UUID, seconds: float) -> None:
         """Returns when the task has ended, the seconds have passed, or there is no place to wait."""
@@ -41,7 +42,7 @@ class Waits:
 
         As many callers are woken as rows are ready; another process's callers may be faster all the same.
         """
-        pairs = self._store.offered(want)
+        pairs = self._leases.offered(want)
         return seconds > 0 and self._wait(self._work, pairs, seconds)
 
     def _wait(self, poller: Poller[_Key], keys: Sequence[_Key], seconds: float) -> bool:
@@ -54,7 +55,7 @@ class Waits:
 
     def _ended(self, ids: list[UUID]) -> dict[UUID, int]:
         """All who wait for an ended task are woken."""
-        return dict.fromkeys(self._store.ended(ids), len(ids))
+        return dict.fromkeys(self._tasks.ended(ids), len(ids))
 
 
 @dataclass(eq=False)

@@ -71,7 +71,7 @@ def interleavings(scripts: tuple[Script, ...]) -> Iterator[tuple[tuple[int, str]
 
 @pytest.fixture
 def sources(core: Core, facade_url: str) -> dict[str, TaskSource]:
-    return {"sql": core.store, "http": PollClient(facade_url, "internal-token")}
+    return {"sql": core.leases, "http": PollClient(facade_url, "internal-token")}
 
 
 def run(core: Core, workers: list[tuple[TaskSource, Holder]], order: tuple[tuple[int, str], ...]) -> None:
@@ -86,8 +86,8 @@ def run(core: Core, workers: list[tuple[TaskSource, Holder]], order: tuple[tuple
             doing[who].do(step)
     ledger.expire(task_id)
     ledger.promote()
-    for last in ledger.claim(core.store, CAROL, 1):
-        ledger.complete(core.store, last)
+    for last in ledger.claim(core.leases, CAROL, 1):
+        ledger.complete(core.leases, last)
     ledger.check()
     assert ledger.states[task_id].status == "completed"
     assert len(ledger.ends) == 1

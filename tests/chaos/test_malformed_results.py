@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from api import create_app
 from gifty_compute.core import Core
-from gifty_compute.queue.store import Origin
+from gifty_compute.queue.tasks import Origin
 from gifty_compute.wire.task import SubmitRequest
 from tests.chaos.fleet import SOAK, scaled
 from tests.integration.conftest import WORKER

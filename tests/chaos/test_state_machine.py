@@ -22,8 +22,9 @@ from sqlalchemy import event, text
 from gifty_compute.errors import GiftyComputeError
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.sql import QUERIES
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.wire.task import Holder
 from tests.chaos.ledger import Handed, Ledger
 
@@ -45,8 +46,8 @@ class Queue(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = TaskStore(self.database, lambda: self.logic, Random(1))
-        self.ledger = Ledger(self.store, self.database)
+        self.leases = LeaseStore(self.database, lambda: self.logic, Random(1))
+        self.ledger = Ledger(TaskStore(self.database, lambda: self.logic), self.database)
         self.ledger.clear()
 
     # Few tasks: what goes wrong goes wrong where several had their hands on one.
@@ -58,7 +59,7 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.states)
     @rule(holder=st.sampled_from(HOLDERS), limit=st.integers(1, 3))
     def claim(self, holder: Holder, limit: int) -> None:
-        self.ledger.claim(self.store, holder, limit)
+        self.ledger.claim(self.leases, holder, limit)
 
     @precondition(lambda self: self.ledger.states)
     @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
@@ -68,7 +69,7 @@ class Queue(RuleBasedStateMachine):
             own = connection.execution_options(isolation_level="READ COMMITTED")
             own.execute(text("SELECT FROM compute_tasks WHERE id = :id FOR UPDATE"), {"id": str(locked)})
             try:
-                self.ledger.claim(self.store, holder, 2, locked)
+                self.ledger.claim(self.leases, holder, 2, locked)
             finally:
                 own.rollback()
 
@@ -76,7 +77,7 @@ class Queue(RuleBasedStateMachine):
     @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
     def another_takes_over(self, data: st.DataObject, holder: Holder) -> None:
         self.ledger.expire(self._handed(data).task.id)
-        self.ledger.claim(self.store, holder, 1)
+        self.ledger.claim(self.leases, holder, 1)
 
     @precondition(lambda self: self.ledger.late())
     @rule(data=st.data(), how=st.sampled_from(["extend", "complete", "fail", "release"]))
@@ -84,34 +85,34 @@ class Queue(RuleBasedStateMachine):
         late = self.ledger.late()
         one = late[data.draw(st.integers(0, len(late) - 1))]
         if how == "fail":
-            self.ledger.fail(self.store, one, retryable=True)
+            self.ledger.fail(self.leases, one, retryable=True)
         else:
-            getattr(self.ledger, how)(self.store, one)
+            getattr(self.ledger, how)(self.leases, one)
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())
     def extend(self, data: st.DataObject) -> None:
-        self.ledger.extend(self.store, self._handed(data))
+        self.ledger.extend(self.leases, self._handed(data))
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())
     def complete(self, data: st.DataObject) -> None:
-        self.ledger.complete(self.store, self._handed(data))
+        self.ledger.complete(self.leases, self._handed(data))
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())
     def complete_what_was_never_handed_out(self, data: st.DataObject) -> None:
-        self.ledger.complete_what_was_never_handed_out(self.store, self._handed(data))
+        self.ledger.complete_what_was_never_handed_out(self.leases, self._handed(data))
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data(), retryable=st.booleans())
     def fail(self, data: st.DataObject, retryable: bool) -> None:
-        self.ledger.fail(self.store, self._handed(data), retryable=retryable)
+        self.ledger.fail(self.leases, self._handed(data), retryable=retryable)
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        self.ledger.release(self.store, self._handed(data))
+        self.ledger.release(self.leases, self._handed(data))
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())

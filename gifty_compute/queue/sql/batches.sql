@@ -35,12 +35,7 @@ WHERE client = :client
 -- A batch as it is now. Counts are read from ix_compute_tasks_batch_status alone, once the batch has ended from the
 -- batch itself; so is the number of tasks that ended in the last :window_seconds, from which the rate is made.
 SELECT b.*,
-       CASE WHEN b.finished_at IS NOT NULL THEN b.counts ELSE (
-            SELECT jsonb_object_agg(status, n)
-            FROM (
-                SELECT t.status, count(*) AS n FROM compute_tasks t WHERE t.batch_id = b.id GROUP BY t.status
-            ) AS counted
-       ) END AS by_status,
+       CASE WHEN b.finished_at IS NOT NULL THEN b.counts ELSE ({counts}) END AS by_status,
        CASE WHEN b.finished_at IS NULL THEN (
             SELECT count(*)
             FROM compute_tasks t
@@ -78,15 +73,7 @@ WITH chunk AS MATERIALIZED (
     FOR SHARE OF b
 )
 UPDATE compute_tasks AS t
-SET status = 'cancelled',
-    history = CASE WHEN t.status = 'processing' THEN compute_history(t, 'cancelled') ELSE t.history END,
-    completed_at = now(),
-    updated_at = now(),
-    available_at = NULL,
-    lease_expires_at = NULL,
-    claim_id = NULL,
-    progress = NULL,
-    suspect = false
+SET {cancelled}
 FROM chunk
 WHERE t.id = chunk.id
   AND t.status IN ('pending', 'processing')
@@ -122,12 +109,7 @@ WITH chunk AS MATERIALIZED (
     FOR SHARE OF b
 )
 UPDATE compute_tasks AS t
-SET status = 'pending',
-    generation = t.generation + 1,
-    failures = 0,
-    error = NULL,
-    completed_at = NULL,
-    updated_at = now()
+SET {begun_again}
 FROM chunk
 WHERE t.id = chunk.id
   AND t.status IN ('failed', 'cancelled')
@@ -172,12 +154,7 @@ WITH done AS MATERIALIZED (
 )
 UPDATE compute_batches AS b
 SET finished_at = now(),
-    counts = (
-        SELECT jsonb_object_agg(status, n)
-        FROM (
-            SELECT t.status, count(*) AS n FROM compute_tasks t WHERE t.batch_id = b.id GROUP BY t.status
-        ) AS counted
-    )
+    counts = ({counts})
 FROM done
 WHERE b.id = done.id
   AND b.finished_at IS NULL

@@ -110,7 +110,7 @@ WITH RECURSIVE queues AS (
     (
         SELECT t.task_type, t.model
         FROM compute_tasks t
-        WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+        WHERE {ready}
         ORDER BY t.task_type, t.model
         LIMIT 1
     )
@@ -120,7 +120,7 @@ WITH RECURSIVE queues AS (
     CROSS JOIN LATERAL (
         SELECT t.task_type, t.model
         FROM compute_tasks t
-        WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+        WHERE {ready}
           AND (t.task_type, t.model) > (q.task_type, q.model)
         ORDER BY t.task_type, t.model
         LIMIT 1
@@ -134,7 +134,7 @@ counted AS (
         FROM (
             SELECT 1
             FROM compute_tasks t
-            WHERE t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+            WHERE {ready}
               AND t.task_type = q.task_type AND t.model = q.model
             LIMIT :enough
         ) AS few

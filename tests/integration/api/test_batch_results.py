@@ -55,15 +55,15 @@ def mixed(client: FlaskClient, core: Core) -> str:
     rerank = {"task_type": "rerank", "payload": {"query": "чай", "documents": ["кружка", "лопата"]}}
     data = body(4) + json.dumps(rerank).encode() + b"\n" + line("чайник 5")
     path = post(client, data)
-    tasks = {task.payload["texts"][0]: task for task in claim(core.store) if task.task_type == "embedding"}
-    complete(core.store, [tasks["чайник 0"]])
-    core.store.fail(WORKER, tasks["чайник 1"], "too hot", retryable=False)
+    tasks = {task.payload["texts"][0]: task for task in claim(core.leases) if task.task_type == "embedding"}
+    complete(core.leases, [tasks["чайник 0"]])
+    core.leases.fail(WORKER, tasks["чайник 1"], "too hot", retryable=False)
     half = {"embeddings": vectors(1, 2).astype(np.float16)}
-    core.store.complete(WORKER, tasks["чайник 2"], half)
+    core.leases.complete(WORKER, tasks["чайник 2"], half)
     core.store.cancel(tasks["чайник 3"].id)
     execute(core.database, "UPDATE compute_tasks SET status = 'pending' WHERE status = 'processing'")
-    [task] = [task for task in claim(core.store) if task.task_type == "rerank"]
-    core.store.complete(WORKER, task, {"scores": [0.9, 0.1]})
+    [task] = [task for task in claim(core.leases) if task.task_type == "rerank"]
+    core.leases.complete(WORKER, task, {"scores": [0.9, 0.1]})
     return path
 
 
@@ -98,7 +98,7 @@ def test_vectors_of_lines_come_in_the_binary_form_for_who_asks(client: FlaskClie
 
 def test_pages_join_without_a_gap(client: FlaskClient, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     path = post(client, body(25))
-    complete(core.store, claim(core.store))
+    complete(core.leases, claim(core.leases))
     monkeypatch.setattr(results, "_ROWS_A_PAGE", 10)
     by_rows = lines(read(client, path))
     # About five vectors of 384 numbers.
@@ -161,7 +161,7 @@ def test_no_page_is_read_before_its_turn_and_no_connection_is_held_between(
     client: FlaskClient, core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = post(client, body(30))
-    complete(core.store, claim(core.store))
+    complete(core.leases, claim(core.leases))
     monkeypatch.setattr(results, "_ROWS_A_PAGE", 10)
     monkeypatch.setattr("gifty_compute.queue.formats._PIECE", 1)
     asked: list[int] = []
@@ -217,7 +217,7 @@ def test_parquet_of_many_pages_has_all_rows(
     texts = [[f"{m} {n}" for m in range(n % 3 + 1)] for n in range(25)]
     many = b"".join(line("", payload={"texts": some}) for some in texts)
     path = post(client, many)
-    complete(core.store, claim(core.store))
+    complete(core.leases, claim(core.leases))
     monkeypatch.setattr(results, "_ROWS_A_PAGE", 10)
 
     table = pq.ParquetFile(io.BytesIO(read(client, path, PARQUET).data))
@@ -244,9 +244,9 @@ def test_numpy_gets_all_vectors_in_order(
     client: FlaskClient, core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = post(client, body(24) + b'{"task_type":"embedding","payload":{"texts":["a 24","b 24"]}}\n')
-    tasks = claim(core.store)
-    complete(core.store, tasks[1:])
-    core.store.complete(WORKER, tasks[0], {"embeddings": vectors(1, 0).astype(np.float16)})
+    tasks = claim(core.leases)
+    complete(core.leases, tasks[1:])
+    core.leases.complete(WORKER, tasks[0], {"embeddings": vectors(1, 0).astype(np.float16)})
     monkeypatch.setattr(results, "_ROWS_A_PAGE", 10)
 
     answer = read(client, path, NPY)
@@ -262,31 +262,31 @@ def test_numpy_gets_all_vectors_in_order(
 
 def _unfinished(core: Core, client: FlaskClient) -> str:
     path = post(client, body(3))
-    complete(core.store, claim(core.store, limit=2))
+    complete(core.leases, claim(core.leases, limit=2))
     return path
 
 
 def _failed(core: Core, client: FlaskClient) -> str:
     path = post(client, body(2))
-    first, second = claim(core.store)
-    complete(core.store, [first])
-    core.store.fail(WORKER, second, "no", retryable=False)
+    first, second = claim(core.leases)
+    complete(core.leases, [first])
+    core.leases.fail(WORKER, second, "no", retryable=False)
     return path
 
 
 def _of_two_kinds(core: Core, client: FlaskClient) -> str:
     path = post(client, body(1) + b'{"task_type":"rerank","payload":{"query":"a","documents":["b"]}}\n')
-    for task in claim(core.store):
+    for task in claim(core.leases):
         if task.task_type == "rerank":
-            core.store.complete(WORKER, task, {"scores": [0.5]})
+            core.leases.complete(WORKER, task, {"scores": [0.5]})
         else:
-            complete(core.store, [task])
+            complete(core.leases, [task])
     return path
 
 
 def _of_two_spaces(core: Core, client: FlaskClient) -> str:
     path = post(client, body(2))
-    complete(core.store, claim(core.store))
+    complete(core.leases, claim(core.leases))
     sql = "UPDATE compute_tasks SET space = 'another' WHERE seq = (SELECT max(seq) FROM compute_tasks)"
     execute(core.database, sql)
     return path
@@ -349,7 +349,7 @@ def test_lines_that_break_off_end_with_an_error_and_files_without_an_end(
 ) -> None:
     client = create_app(core).test_client()
     path = post(client, body(20))
-    complete(core.store, claim(core.store))
+    complete(core.leases, claim(core.leases))
     monkeypatch.setattr(results, "_ROWS_A_PAGE", 10)
     real = BatchResults._page
 

@@ -30,7 +30,7 @@ def test_a_batch_is_accepted_announced_watched_and_done(client: FlaskClient, cor
 
     batch = answer.json
     path = answer.headers["Location"]
-    complete(core.store, claim(core.store))
+    complete(core.leases, claim(core.leases))
     core.maintainer.run_pass()
     done = client.get(path, headers=API).json
     assert answer.status_code == 202
@@ -87,7 +87,7 @@ def test_waiting_ends_with_the_batch(client: FlaskClient, core: Core) -> None:
     waiting = threading.Thread(target=lambda: answers.append(other.get(f"{path}?wait=30", headers=API).json))
 
     waiting.start()
-    complete(core.store, claim(core.store))
+    complete(core.leases, claim(core.leases))
     core.maintainer.run_pass()
     waiting.join(25)
 
@@ -100,7 +100,7 @@ def test_cancel_and_retry_answer_with_the_batch(client: FlaskClient, core: Core)
     cancelled = client.post(f"{path}/cancel", headers=API)
     core.maintainer.run_pass()
     retried = client.post(f"{path}/retry", headers=API)
-    complete(core.store, claim(core.store))
+    complete(core.leases, claim(core.leases))
     core.maintainer.run_pass()
     nothing = client.post(f"{path}/retry", headers=API)
     too_late = client.post(f"{path}/cancel", headers=API)
@@ -223,9 +223,9 @@ def test_the_document_says_what_a_line_is(client: FlaskClient) -> None:
 
 def test_a_failed_task_of_a_batch_is_retried_by_the_batch(client: FlaskClient, core: Core) -> None:
     path = post(client, body(2)).headers["Location"]
-    first, second = claim(core.store)
-    core.store.fail(WORKER, first, "no", retryable=False)
-    complete(core.store, [second])
+    first, second = claim(core.leases)
+    core.leases.fail(WORKER, first, "no", retryable=False)
+    complete(core.leases, [second])
     core.maintainer.run_pass()
 
     answer = client.post(f"{path}/retry", headers=API)

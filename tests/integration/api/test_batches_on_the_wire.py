@@ -108,8 +108,8 @@ def results(granian: str, core: Core) -> str:
         headers={**API, "Content-Type": "application/x-ndjson"},
         timeout=30,
     )
-    while tasks := claim(core.store, limit=10):
-        complete(core.store, tasks)
+    while tasks := claim(core.leases, limit=10):
+        complete(core.leases, tasks)
     return f"{granian}/v1/batches/{answer.json()['id']}/results"
 
 

@@ -280,7 +280,7 @@ def test_a_call_in_which_the_database_fails_is_503_and_may_be_repeated(
     submit("2")
     a, b = claim(client, lease=60)["tasks"]
     with monkeypatch.context() as patched:
-        patched.setattr(core.store, "fail", _unavailable)
+        patched.setattr(core.leases, "fail", _unavailable)
         body = {"worker_id": "kaggle-1", "results": [completed(a), failed(b)]}
 
         answer = client.post("/internal/workers/results", json=body, headers=WORKER)

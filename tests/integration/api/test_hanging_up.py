@@ -5,7 +5,7 @@ from __future__ import annotations
 import requests
 
 from gifty_compute.core import Core
-from gifty_compute.queue.store import Origin
+from gifty_compute.queue.tasks import Origin
 from gifty_compute.wire.task import SubmitRequest
 from tests.integration.conftest import WORKER
 

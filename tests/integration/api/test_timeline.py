@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from api import create_app
 from gifty_compute.core import Core
-from gifty_compute.queue.store import Origin
+from gifty_compute.queue.tasks import Origin
 from gifty_compute.wire.task import Held, Holder, SubmitRequest, Want
 from tests.integration.conftest import API
 
@@ -27,8 +27,8 @@ def test_a_timeline_names_each_attempt_and_shows_no_payload(core_with: Callable[
     request = SubmitRequest(task_type="embedding", payload={"texts": ["тайна"], "model": "bge-m3"})
     submitted, _ = core.store.submit(request, Origin(client="shop"))
     for _ in range(2):
-        [held] = core.store.claim(HOME, Want(models=("bge-m3",), limit=1, claim_id=uuid4())).tasks
-        core.store.release(HOME, [Held(id=held.id, attempt=held.attempt)], "oom")
+        [held] = core.leases.claim(HOME, Want(models=("bge-m3",), limit=1, claim_id=uuid4())).tasks
+        core.leases.release(HOME, [Held(id=held.id, attempt=held.attempt)], "oom")
 
     answer = http.get(f"/ops/tasks/{submitted.id}", headers=OPS)
 

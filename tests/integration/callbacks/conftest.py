@@ -145,9 +145,9 @@ def ended(core: Core, submitted: Callable[..., Task]) -> Callable[..., Task]:
 
 
 def complete(core: Core, task: Task) -> Task:
-    [claimed] = core.store.claim(HOLDER, Want(ids=(task.id,))).tasks
+    [claimed] = core.leases.claim(HOLDER, Want(ids=(task.id,))).tasks
     vectors = np.repeat(VECTOR, len(task.payload["texts"]), axis=0)
-    return core.store.complete(HOLDER, claimed, {"embeddings": vectors})
+    return core.leases.complete(HOLDER, claimed, {"embeddings": vectors})
 
 
 def delivery(core: Core, *, seconds: float = 20, roads: Roads | None = None) -> Delivery:

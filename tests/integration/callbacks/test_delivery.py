@@ -74,8 +74,8 @@ def test_a_completed_task_is_told_in_full(core: Core, ended: Ends) -> None:
 def test_a_failed_task_is_told_with_its_error(core: Core, submitted: Ends) -> None:
     with RawServer(good) as server:
         task = submitted(server.url, max_attempts=1)
-        [claimed] = core.store.claim(HOLDER, Want(ids=(task.id,))).tasks
-        core.store.fail(HOLDER, claimed, "the model is on fire")
+        [claimed] = core.leases.claim(HOLDER, Want(ids=(task.id,))).tasks
+        core.leases.fail(HOLDER, claimed, "the model is on fire")
 
         delivery(core).deliver(leased(core))
 
@@ -104,8 +104,8 @@ def test_a_finished_batch_is_told_once_with_its_counts_beside_the_tasks_of_its_o
             data="\n".join(map(json.dumps, lines)),
             headers={**API, "Content-Type": "application/x-ndjson"},
         ).json
-        for task in core.store.claim(HOLDER, Want(task_types=("embedding",))).tasks:
-            core.store.complete(HOLDER, task, {"embeddings": VECTOR})
+        for task in core.leases.claim(HOLDER, Want(task_types=("embedding",))).tasks:
+            core.leases.complete(HOLDER, task, {"embeddings": VECTOR})
         core.maintainer.run_pass()
         core.maintainer.run_pass()
         for callback in core.callbacks.outbox.lease(limit=9) + core.callbacks.outbox.lease(limit=9):
@@ -126,8 +126,8 @@ def test_a_finished_batch_is_told_once_with_its_counts_beside_the_tasks_of_its_o
 def test_each_generation_is_told_under_an_id_of_its_own(core: Core, submitted: Ends) -> None:
     with RawServer(good) as server:
         task = submitted(server.url, max_attempts=1)
-        [claimed] = core.store.claim(HOLDER, Want(ids=(task.id,))).tasks
-        core.store.fail(HOLDER, claimed, "once")
+        [claimed] = core.leases.claim(HOLDER, Want(ids=(task.id,))).tasks
+        core.leases.fail(HOLDER, claimed, "once")
         delivery(core).deliver(leased(core))
         core.store.retry(task.id)
         complete(core, task)
@@ -494,9 +494,9 @@ def test_a_payload_over_a_mebibyte_is_left_out_too(core: Core, ended: Ends) -> N
 def test_float16_vectors_are_told_as_numbers(core: Core, submitted: Ends) -> None:
     with RawServer(good) as server:
         task = submitted(server.url)
-        [claimed] = core.store.claim(HOLDER, Want(ids=(task.id,))).tasks
+        [claimed] = core.leases.claim(HOLDER, Want(ids=(task.id,))).tasks
         vectors = (np.arange(384, dtype=np.float16) + 1).reshape(1, 384)
-        core.store.complete(HOLDER, claimed, {"embeddings": vectors})
+        core.leases.complete(HOLDER, claimed, {"embeddings": vectors})
         delivery(core).deliver(leased(core))
 
     assert got(server)[0].json["data"]["result"]["embeddings"] == [vectors[0].astype(np.float32).tolist()]

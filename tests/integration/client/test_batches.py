@@ -36,16 +36,16 @@ def vector(n: int) -> Any:
 
 
 def claim(core: Core) -> tuple[Task, ...]:
-    return core.store.claim(HOLDER, Want(limit=100, models=("bge-m3",))).tasks
+    return core.leases.claim(HOLDER, Want(limit=100, models=("bge-m3",))).tasks
 
 
 def work(core: Core, *, failing: int = -1) -> None:
     for task in claim(core):
         n = int(task.payload["texts"][0].split()[1])
         if n == failing:
-            core.store.fail(HOLDER, task, "too hot", retryable=False)
+            core.leases.fail(HOLDER, task, "too hot", retryable=False)
         else:
-            core.store.complete(HOLDER, task, {"embeddings": vector(n)})
+            core.leases.complete(HOLDER, task, {"embeddings": vector(n)})
     core.maintainer.run_pass()
 
 
@@ -219,8 +219,8 @@ def test_an_upload_is_repeated_from_its_beginning(
 def test_without_numpy_vectors_are_lists(client: Client, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = client.batches.submit(lines(2))
     tasks = claim(core)
-    core.store.complete(HOLDER, tasks[0], {"embeddings": vector(0).astype(np.float16)})
-    core.store.complete(HOLDER, tasks[1], {"embeddings": vector(1)})
+    core.leases.complete(HOLDER, tasks[0], {"embeddings": vector(0).astype(np.float16)})
+    core.leases.complete(HOLDER, tasks[1], {"embeddings": vector(1)})
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     half, full = [one.value.vectors for one in batch.results()]

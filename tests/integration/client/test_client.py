@@ -159,13 +159,13 @@ class Worker(threading.Thread):
     def run(self) -> None:
         holder = Holder(worker_id="test", session="", credential="shared")
         while not self.stop.wait(0.02):
-            for task in self._core.store.claim(holder, Want(task_types=("embedding",), limit=10)).tasks:
+            for task in self._core.leases.claim(holder, Want(task_types=("embedding",), limit=10)).tasks:
                 texts = task.payload["texts"]
                 if self.refuses.intersection(texts):
-                    self._core.store.fail(holder, task, "out of memory", retryable=False)
+                    self._core.leases.fail(holder, task, "out of memory", retryable=False)
                     continue
                 rows = [vector("bge-m3", text).tolist() for text in texts]
-                self._core.store.complete(holder, task, {"embeddings": rows})
+                self._core.leases.complete(holder, task, {"embeddings": rows})
 
 
 @pytest.fixture
@@ -198,8 +198,8 @@ def test_a_task_that_nobody_does_is_not_waited_for_longer_than_said(client: Clie
 def test_a_task_that_failed_says_why(client: Client, core: Core) -> None:
     handle = client.low.embeddings(["чайник"], max_attempts=1)
     holder = Holder(worker_id="test", session="", credential="shared")
-    [task] = core.store.claim(holder, Want(task_types=("embedding",), limit=1)).tasks
-    core.store.fail(holder, task, "out of memory", retryable=False)
+    [task] = core.leases.claim(holder, Want(task_types=("embedding",), limit=1)).tasks
+    core.leases.fail(holder, task, "out of memory", retryable=False)
 
     with pytest.raises(TaskFailed, match="out of memory") as failed:
         handle.result(10)

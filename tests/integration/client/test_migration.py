@@ -113,8 +113,8 @@ def test_a_handle_is_awaited(core: Core) -> None:
         assert isinstance(handle, AsyncTaskHandle)
         assert not await handle.wait(0)
         holder = Holder(worker_id="test", session="", credential="shared")
-        [task] = core.store.claim(holder, Want(task_types=("embedding",), limit=1)).tasks
-        core.store.complete(holder, task, {"embeddings": [vector("bge-m3", "чайник").tolist()]})
+        [task] = core.leases.claim(holder, Want(task_types=("embedding",), limit=1)).tasks
+        core.leases.complete(holder, task, {"embeddings": [vector("bge-m3", "чайник").tolist()]})
 
         assert await handle.wait(20)
         assert (await handle.result()).vectors[0] == pytest.approx(list(vector("bge-m3", "чайник")), abs=1e-6)

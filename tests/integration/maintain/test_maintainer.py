@@ -21,7 +21,7 @@ def metric(client: FlaskClient, name: str) -> float:
 
 def test_a_pass_says_what_it_did_and_is_measured(client: FlaskClient, core: Core, submit: Any) -> None:
     submit()
-    core.store.claim(Holder(worker_id="w", credential="c"), Want(task_types=("embedding",)))
+    core.leases.claim(Holder(worker_id="w", credential="c"), Want(task_types=("embedding",)))
     with core.database.connection() as connection:
         connection.execute(text("UPDATE compute_tasks SET lease_expires_at = now() - interval '1 second'"))
 

@@ -14,8 +14,9 @@ from gifty_compute.clock import SystemClock
 from gifty_compute.logic.file import RetentionSection
 from gifty_compute.maintain.retention import Retention
 from gifty_compute.queue.database import Database
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.sql import QUERIES
-from gifty_compute.queue.store import Origin, TaskStore
+from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import Holder, SubmitRequest, Task, Want
 from tests.unit.conftest import HandClock
 
@@ -41,7 +42,7 @@ def ids(database: Database, table: str = "compute_tasks") -> set[UUID]:
 
 
 @pytest.fixture
-def ended(store: TaskStore, database: Database) -> Callable[..., Task]:
+def ended(store: TaskStore, leases: LeaseStore, database: Database) -> Callable[..., Task]:
     """A task that ended in this way so many days ago."""
 
     def end(status: str, days: float, *, callback: bool = False, batch: UUID | None = None) -> Task:
@@ -53,11 +54,11 @@ def ended(store: TaskStore, database: Database) -> Callable[..., Task]:
         if status == "cancelled":
             store.cancel(task.id)
         elif status != "pending":
-            [claimed] = store.claim(HOLDER, Want(ids=(task.id,))).tasks
+            [claimed] = leases.claim(HOLDER, Want(ids=(task.id,))).tasks
             if status == "completed":
-                store.complete(HOLDER, claimed, {"embeddings": VECTORS})
+                leases.complete(HOLDER, claimed, {"embeddings": VECTORS})
             elif status == "failed":
-                store.fail(HOLDER, claimed, "no")
+                leases.fail(HOLDER, claimed, "no")
         execute(
             database,
             "UPDATE compute_tasks"

@@ -187,7 +187,7 @@ def test_a_worker_that_was_quicker_costs_nothing(
 
     def some_late(*arguments: Any) -> Any:
         found = some(*arguments)
-        core.store.claim(WORKER, Want(models=("bge-m3",), limit=10, claim_id=uuid4()))
+        core.leases.claim(WORKER, Want(models=("bge-m3",), limit=10, claim_id=uuid4()))
         return found
 
     monkeypatch.setattr(core.payer._purses, "some", some_late)

@@ -13,7 +13,8 @@ from sqlalchemy import text
 
 from gifty_compute.queue.batches import BatchStore, Submitted
 from gifty_compute.queue.database import Database
-from gifty_compute.queue.store import Origin, TaskStore
+from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.tasks import Origin
 from gifty_compute.queue.upload import Upload, UploadLimits
 from gifty_compute.wire.batch import BatchOptions
 from gifty_compute.wire.task import Holder, Task, Want
@@ -46,14 +47,14 @@ def vectors(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).normal(size=(count, 384)).astype(np.float32)
 
 
-def claim(store: TaskStore, limit: int = 100) -> tuple[Task, ...]:
-    return store.claim(WORKER, Want(limit=limit, claim_id=uuid4())).tasks
+def claim(leases: LeaseStore, limit: int = 100) -> tuple[Task, ...]:
+    return leases.claim(WORKER, Want(limit=limit, claim_id=uuid4())).tasks
 
 
-def complete(store: TaskStore, tasks: Iterable[Task]) -> None:
+def complete(leases: LeaseStore, tasks: Iterable[Task]) -> None:
     for task in tasks:
         seed = int(str(task.payload["texts"][0]).split()[-1])
-        store.complete(WORKER, task, {"embeddings": vectors(len(task.payload["texts"]), seed)})
+        leases.complete(WORKER, task, {"embeddings": vectors(len(task.payload["texts"]), seed)})
 
 
 def execute(database: Database, sql: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ from gifty_compute.maintain.batches import Batches
 from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.chunks import CHUNK, cancel_rest, retry_rest
 from gifty_compute.queue.database import Database
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.sql import QUERIES
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.wire.batch import Batch
 from gifty_compute.wire.task import Held
 from tests.integration.queue.batches import WORKER, callbacks, claim, complete, execute, statuses, submit
@@ -29,12 +30,12 @@ Maintain = Callable[[], dict[str, int]]
 
 
 def test_counts_rate_and_eta_are_of_the_tasks_as_they_are(
-    batches: BatchStore, store: TaskStore, database: Database
+    batches: BatchStore, leases: LeaseStore, database: Database
 ) -> None:
     batch = submit(batches, 10).batch
-    taken = claim(store, limit=5)
-    complete(store, taken[:3])
-    store.fail(WORKER, taken[3], "no", retryable=False)
+    taken = claim(leases, limit=5)
+    complete(leases, taken[:3])
+    leases.fail(WORKER, taken[3], "no", retryable=False)
     execute(database, "UPDATE compute_batches SET created_at = now() - interval '1 hour'")
 
     now = batches.get(batch.id)
@@ -53,10 +54,10 @@ def test_counts_rate_and_eta_are_of_the_tasks_as_they_are(
 
 
 def test_what_ended_long_ago_does_not_count_for_the_rate(
-    batches: BatchStore, store: TaskStore, database: Database
+    batches: BatchStore, leases: LeaseStore, database: Database
 ) -> None:
     batch = submit(batches, 2).batch
-    complete(store, claim(store, limit=1))
+    complete(leases, claim(leases, limit=1))
     execute(
         database,
         "UPDATE compute_tasks SET completed_at = now() - interval '1 hour' WHERE completed_at IS NOT NULL",
@@ -74,14 +75,14 @@ def test_an_unknown_batch_is_not_found(batches: BatchStore) -> None:
 
 
 def test_the_end_is_found_by_maintain_once_and_told_once(
-    batches: BatchStore, store: TaskStore, database: Database, maintain: Maintain
+    batches: BatchStore, store: TaskStore, leases: LeaseStore, database: Database, maintain: Maintain
 ) -> None:
     batch = submit(batches, 2).batch
     execute(database, "UPDATE compute_batches SET callback_url = 'https://shop.example/hook'")
-    complete(store, claim(store, limit=1))
+    complete(leases, claim(leases, limit=1))
 
     early = maintain()
-    complete(store, claim(store, limit=1))
+    complete(leases, claim(leases, limit=1))
     before = batches.get(batch.id)
     threads = [threading.Thread(target=maintain) for _ in range(4)]
     for thread in threads:
@@ -99,10 +100,10 @@ def test_the_end_is_found_by_maintain_once_and_told_once(
 
 
 def test_final_counts_outlive_the_rows(
-    batches: BatchStore, store: TaskStore, database: Database, maintain: Maintain
+    batches: BatchStore, leases: LeaseStore, database: Database, maintain: Maintain
 ) -> None:
     batch = submit(batches, 2).batch
-    complete(store, claim(store))
+    complete(leases, claim(leases))
     maintain()
 
     execute(database, "DELETE FROM compute_tasks")
@@ -111,14 +112,14 @@ def test_final_counts_outlive_the_rows(
 
 
 def test_a_completion_waits_for_nobody_who_reads_the_batch(
-    batches: BatchStore, store: TaskStore, database: Database
+    batches: BatchStore, store: TaskStore, leases: LeaseStore, database: Database
 ) -> None:
     submit(batches, 1)
-    tasks = claim(store)
+    tasks = claim(leases)
     with database.transaction() as connection:
         connection.execute(text("SELECT FROM compute_batches FOR UPDATE"))
 
-        complete(store, tasks)
+        complete(leases, tasks)
 
     assert store.get(tasks[0].id).status == "completed"
 
@@ -127,16 +128,16 @@ def test_a_completion_waits_for_nobody_who_reads_the_batch(
 
 
 def test_a_cancelled_batch_ends_is_told_to_workers_and_to_no_callback(
-    batches: BatchStore, store: TaskStore, database: Database, maintain: Maintain
+    batches: BatchStore, leases: LeaseStore, database: Database, maintain: Maintain
 ) -> None:
     batch = submit(batches, 5).batch
     execute(database, "UPDATE compute_batches SET callback_url = 'https://shop.example/hook'")
-    done, held = claim(store, limit=1), claim(store, limit=1)
-    complete(store, done)
+    done, held = claim(leases, limit=1), claim(leases, limit=1)
+    complete(leases, done)
 
     batches.cancel(batch.id)
 
-    extension = store.extend(WORKER, [Held(id=held[0].id, attempt=1)])
+    extension = leases.extend(WORKER, [Held(id=held[0].id, attempt=1)])
     maintain()
     ended = batches.get(batch.id)
     assert extension.cancelled == (held[0].id,)
@@ -149,7 +150,7 @@ def test_a_cancelled_batch_ends_is_told_to_workers_and_to_no_callback(
 
 
 def test_cancelling_twice_is_once_and_a_finished_batch_stays_finished(
-    batches: BatchStore, store: TaskStore, maintain: Maintain
+    batches: BatchStore, leases: LeaseStore, maintain: Maintain
 ) -> None:
     first = submit(batches, 1).batch
     batches.cancel(first.id)
@@ -158,7 +159,7 @@ def test_cancelling_twice_is_once_and_a_finished_batch_stays_finished(
     maintain()
     batches.cancel(first.id)
     second = submit(batches, 1).batch
-    complete(store, claim(store))
+    complete(leases, claim(leases))
     maintain()
 
     assert batches.get(first.id).cancel_requested_at == asked
@@ -234,29 +235,29 @@ def test_what_somebody_holds_a_lock_on_is_cancelled_by_the_next_chunk(
 # -- retry ---------------------------------------------------------------------------------------------------
 
 
-def failed_batch(batches: BatchStore, store: TaskStore, count: int = 3) -> Batch:
+def failed_batch(batches: BatchStore, leases: LeaseStore, count: int = 3) -> Batch:
     """A batch of which the first task completed and all others failed."""
     batch = submit(batches, count).batch
     tasks: list[Any] = []
-    while some := claim(store):
+    while some := claim(leases):
         tasks += some
-    complete(store, tasks[:1])
+    complete(leases, tasks[:1])
     for task in tasks[1:]:
-        store.fail(WORKER, task, "no", retryable=False)
+        leases.fail(WORKER, task, "no", retryable=False)
     return batch
 
 
 def test_a_retry_opens_the_batch_for_what_failed_and_it_ends_a_second_time(
-    batches: BatchStore, store: TaskStore, database: Database, maintain: Maintain
+    batches: BatchStore, leases: LeaseStore, database: Database, maintain: Maintain
 ) -> None:
-    batch = failed_batch(batches, store)
+    batch = failed_batch(batches, leases)
     execute(database, "UPDATE compute_batches SET callback_url = 'https://shop.example/hook'")
     maintain()
 
     ready = batches.retry(batch.id)
 
     again = batches.get(batch.id)
-    complete(store, claim(store))
+    complete(leases, claim(leases))
     maintain()
     ended = batches.get(batch.id)
     assert ready == {("embedding", "multilingual-e5-small"): 2}
@@ -269,7 +270,7 @@ def test_a_retry_opens_the_batch_for_what_failed_and_it_ends_a_second_time(
 
 
 def test_a_cancelled_batch_can_be_taken_up_again(
-    batches: BatchStore, store: TaskStore, database: Database, maintain: Maintain
+    batches: BatchStore, database: Database, maintain: Maintain
 ) -> None:
     batch = submit(batches, 2).batch
     batches.cancel(batch.id)
@@ -282,10 +283,10 @@ def test_a_cancelled_batch_can_be_taken_up_again(
 
 
 def test_where_nothing_failed_a_retry_is_a_conflict_and_opens_nothing(
-    batches: BatchStore, store: TaskStore, maintain: Maintain
+    batches: BatchStore, leases: LeaseStore, maintain: Maintain
 ) -> None:
     batch = submit(batches, 1).batch
-    complete(store, claim(store))
+    complete(leases, claim(leases))
     maintain()
 
     with pytest.raises(Conflict, match="nothing in batch"):
@@ -295,7 +296,7 @@ def test_where_nothing_failed_a_retry_is_a_conflict_and_opens_nothing(
 
 
 def test_a_retry_that_died_after_its_first_chunk_is_gone_on_with_and_nothing_is_retried_twice(
-    batches: BatchStore, store: TaskStore, database: Database, maintain: Maintain
+    batches: BatchStore, leases: LeaseStore, database: Database, maintain: Maintain
 ) -> None:
     batch = submit(batches, CHUNK + 50).batch
     execute(database, "UPDATE compute_tasks SET status = 'failed', failures = 5, completed_at = now()")
@@ -303,8 +304,8 @@ def test_a_retry_that_died_after_its_first_chunk_is_gone_on_with_and_nothing_is_
     database.rows("ask_retry", id=str(batch.id))
     retry_rest(database.rows, batch.id, chunks=1)
     # The first of them is so quick to fail again that the retry is still going on.
-    [task] = claim(store, limit=1)
-    store.fail(WORKER, task, "no", retryable=False)
+    [task] = claim(leases, limit=1)
+    leases.fail(WORKER, task, "no", retryable=False)
 
     unfinished = batches.get(batch.id)
     report = maintain()
@@ -318,22 +319,22 @@ def test_a_retry_that_died_after_its_first_chunk_is_gone_on_with_and_nothing_is_
 
 
 def test_a_batch_that_is_being_retried_is_not_ended_between_two_chunks(
-    batches: BatchStore, store: TaskStore, database: Database, maintain: Maintain
+    batches: BatchStore, leases: LeaseStore, database: Database, maintain: Maintain
 ) -> None:
     batch = submit(batches, 3).batch
     execute(database, "UPDATE compute_tasks SET status = 'failed', completed_at = now()")
     maintain()
     database.rows("ask_retry", id=str(batch.id))
     database.rows("retry_some", id=str(batch.id), limit=1)
-    complete(store, claim(store))
+    complete(leases, claim(leases))
 
     assert database.rows("finish_batches", limit=10) == []
 
 
 def test_a_cancel_takes_a_retry_back_and_the_other_way_round(
-    batches: BatchStore, store: TaskStore, database: Database, maintain: Maintain
+    batches: BatchStore, leases: LeaseStore, database: Database, maintain: Maintain
 ) -> None:
-    batch = failed_batch(batches, store)
+    batch = failed_batch(batches, leases)
     batches.retry(batch.id)
     batches.cancel(batch.id)
     cancelled = batches.get(batch.id)
@@ -345,9 +346,9 @@ def test_a_cancel_takes_a_retry_back_and_the_other_way_round(
 
 
 def test_the_retry_of_one_task_opens_its_batch_unless_that_is_being_cancelled(
-    batches: BatchStore, store: TaskStore, database: Database, maintain: Maintain
+    batches: BatchStore, store: TaskStore, leases: LeaseStore, database: Database, maintain: Maintain
 ) -> None:
-    batch = failed_batch(batches, store)
+    batch = failed_batch(batches, leases)
     _, failed, *_ = store.page(limit=10, batch_id=batch.id)[0]
     maintain()
 
@@ -366,10 +367,10 @@ def test_the_retry_of_one_task_opens_its_batch_unless_that_is_being_cancelled(
 
 
 def test_an_end_that_is_found_while_a_task_is_retried_is_no_end(
-    batches: BatchStore, store: TaskStore, database: Database
+    batches: BatchStore, store: TaskStore, leases: LeaseStore, database: Database
 ) -> None:
     """The retry commits between the look at the tasks and the write: the generation tells."""
-    batch = failed_batch(batches, store)
+    batch = failed_batch(batches, leases)
     _, failed, *_ = store.page(limit=10, batch_id=batch.id)[0]
     found: list[Any] = []
     looking = threading.Thread(target=lambda: found.extend(database.rows("finish_batches", limit=10)))
@@ -385,9 +386,9 @@ def test_an_end_that_is_found_while_a_task_is_retried_is_no_end(
 
 
 def test_a_task_that_is_retried_while_the_end_is_written_opens_the_batch(
-    batches: BatchStore, store: TaskStore, database: Database
+    batches: BatchStore, store: TaskStore, leases: LeaseStore, database: Database
 ) -> None:
-    batch = failed_batch(batches, store)
+    batch = failed_batch(batches, leases)
     _, failed, *_ = store.page(limit=10, batch_id=batch.id)[0]
     retrying = threading.Thread(target=lambda: store.retry(failed.id))
 

@@ -24,7 +24,7 @@ from gifty_compute.errors import (
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.batches import BatchStore, Submitted
 from gifty_compute.queue.database import Database
-from gifty_compute.queue.store import Origin, TaskStore
+from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.queue.upload import Upload
 from gifty_compute.wire.batch import BatchOptions
 from tests.conftest import ROOT
@@ -134,7 +134,7 @@ from gifty_compute.clock import SystemClock
 from gifty_compute.logic.source import read_logic
 from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.database import connect
-from gifty_compute.queue.store import Origin
+from gifty_compute.queue.tasks import Origin
 from gifty_compute.queue.upload import Upload, UploadLimits
 from gifty_compute.wire.batch import BatchOptions
 logic = read_logic(Path("configs/logic.local.yaml"))

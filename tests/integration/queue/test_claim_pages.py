@@ -14,8 +14,8 @@ import pytest
 from gifty_compute.clock import SystemClock
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database, connect
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.sql import QUERIES
-from gifty_compute.queue.store import TaskStore
 from gifty_compute.wire.task import Holder, Want
 
 ROWS = 100_000
@@ -45,7 +45,7 @@ class Claims(Database):
     @classmethod
     def begin(cls, dsn: str, logic: Logic) -> Claims:
         claims = cls(connect(dsn, pool_size=1).engine, SystemClock())
-        TaskStore(claims, lambda: logic, Random(7)).claim(Holder(worker_id="w", credential="c"), WANT)
+        LeaseStore(claims, lambda: logic, Random(7)).claim(Holder(worker_id="w", credential="c"), WANT)
         return claims
 
     def rows(self, query: str, /, **parameters: Any) -> list[dict[str, Any]]:

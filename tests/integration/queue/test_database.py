@@ -12,8 +12,9 @@ from sqlalchemy import text
 from gifty_compute.logic.logic import Logic
 from gifty_compute.migrations import migrate
 from gifty_compute.queue.database import Database, connect
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.prepared import PREPARED
-from gifty_compute.queue.store import Origin, TaskStore
+from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import Holder, SubmitRequest, Want
 
 ORIGIN = Origin(client="shop")
@@ -32,7 +33,12 @@ def single(empty_database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def store(single: Database, logic: Logic) -> TaskStore:
-    return TaskStore(single, lambda: logic, Random(7))
+    return TaskStore(single, lambda: logic)
+
+
+@pytest.fixture
+def leases(single: Database, logic: Logic) -> LeaseStore:
+    return LeaseStore(single, lambda: logic, Random(7))
 
 
 def _one(database: Database, sql: str) -> int:
@@ -40,35 +46,37 @@ def _one(database: Database, sql: str) -> int:
         return int(connection.execute(text(sql)).scalar_one())
 
 
-def _work(store: TaskStore) -> None:
+def _work(store: TaskStore, leases: LeaseStore) -> None:
     """Every hot verb once."""
     submitted, _ = store.submit(REQUEST, ORIGIN)
-    [task] = store.claim(HOLDER, Want(task_types=("embedding",))).tasks
+    [task] = leases.claim(HOLDER, Want(task_types=("embedding",))).tasks
     assert task.id == submitted.id
-    assert store.extend(HOLDER, []).lost == ()
+    assert leases.extend(HOLDER, []).lost == ()
     assert store.find([task.id])[task.id] == task
-    done = store.complete(HOLDER, task, {"embeddings": [[1.0] * 384]})
+    done = leases.complete(HOLDER, task, {"embeddings": [[1.0] * 384]})
     assert done.status == "completed"
 
 
 def test_a_connection_that_the_server_has_left_is_replaced_unnoticed(
-    single: Database, store: TaskStore, empty_database_url: str
+    single: Database, store: TaskStore, leases: LeaseStore, empty_database_url: str
 ) -> None:
-    _work(store)
+    _work(store, leases)
     left = _one(single, "SELECT pg_backend_pid()")
     operator = psycopg2.connect(empty_database_url)
     with operator, operator.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 10000)", (left,))
     operator.close()
 
-    _work(store)
+    _work(store, leases)
 
     assert _one(single, "SELECT pg_backend_pid()") != left
 
 
-def test_hot_statements_are_planned_once_a_connection(single: Database, store: TaskStore) -> None:
-    _work(store)
-    _work(store)
+def test_hot_statements_are_planned_once_a_connection(
+    single: Database, store: TaskStore, leases: LeaseStore
+) -> None:
+    _work(store, leases)
+    _work(store, leases)
 
     assert _one(single, "SELECT count(*) FROM pg_prepared_statements") == len(PREPARED)
     assert _one(single, "SELECT sum(custom_plans) FROM pg_prepared_statements") == 0
@@ -76,12 +84,12 @@ def test_hot_statements_are_planned_once_a_connection(single: Database, store: T
 
 
 def test_a_later_migration_may_add_a_column_under_prepared_statements(
-    single: Database, store: TaskStore, empty_database_url: str
+    single: Database, store: TaskStore, leases: LeaseStore, empty_database_url: str
 ) -> None:
-    _work(store)
+    _work(store, leases)
     newer = psycopg2.connect(empty_database_url)
     with newer, newer.cursor() as cursor:
         cursor.execute("ALTER TABLE compute_tasks ADD COLUMN later text NOT NULL DEFAULT 'x'")
     newer.close()
 
-    _work(store)
+    _work(store, leases)

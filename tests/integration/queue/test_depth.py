@@ -16,7 +16,7 @@ from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import parse_logic
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.depth import QueueDepth
-from gifty_compute.queue.store import TaskStore
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.wire.task import Holder, Want
 from tests.conftest import LOCAL_LOGIC
 
@@ -115,13 +115,13 @@ def test_tasks_of_all_types_models_and_priorities_count_and_those_of_others_do_n
 
 
 def test_what_is_in_work_or_done_waits_no_more(
-    database: Database, store: TaskStore, depth: Callable[[int], QueueDepth], clock: Clock
+    database: Database, leases: LeaseStore, depth: Callable[[int], QueueDepth], clock: Clock
 ) -> None:
     fill(database, "shop", 2)
     rooms = depth(2)
     assert not admitted(rooms)
 
-    store.claim(Holder(worker_id="w"), Want(limit=1))
+    leases.claim(Holder(worker_id="w"), Want(limit=1))
     clock.seconds += 60
 
     assert admitted(rooms)

@@ -18,7 +18,8 @@ from gifty_compute.maintain.leases import Leases
 from gifty_compute.maintain.placing import Placing
 from gifty_compute.migrations import downgrade, migrate
 from gifty_compute.queue.database import Database, connect
-from gifty_compute.queue.store import Origin, TaskStore
+from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import Holder, SubmitRequest, Want
 
 GIFTYS_TABLE = """
@@ -89,9 +90,9 @@ def fresh(empty_database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def maintain(database: Database, store: TaskStore) -> None:
+def maintain(database: Database, logic: Logic) -> None:
     with database.connection() as connection:
-        for step in (Leases(database), Placing(database, store)):
+        for step in (Leases(database), Placing(database, lambda: logic)):
             step.run(connection)
 
 
@@ -146,12 +147,13 @@ def test_adopted_rows_and_rows_by_sql_are_claimed_completed_and_readable(
            VALUES ('00000000-0000-0000-0000-000000000004', 'embedding', 'high', 'pending',
                    '{"texts": ["мёд", "сыр"]}', NULL, NULL, NULL, now(), now(), NULL, NULL)"""
     )
-    store = TaskStore(fresh, lambda: logic, Random(1))
+    store = TaskStore(fresh, lambda: logic)
+    leases = LeaseStore(fresh, lambda: logic, Random(1))
     sent = np.random.default_rng(3).normal(size=(2, 384)).astype(np.float32)
 
-    maintain(fresh, store)
-    claimed = store.claim(Holder(worker_id="w"), Want()).tasks
-    store.complete(Holder(worker_id="w"), claimed[0], {"embeddings": sent.tolist()})
+    maintain(fresh, logic)
+    claimed = leases.claim(Holder(worker_id="w"), Want()).tasks
+    leases.complete(Holder(worker_id="w"), claimed[0], {"embeddings": sent.tolist()})
 
     assert [str(task.id)[-1] for task in claimed] == ["4", "1"]
     sql.execute(
@@ -171,14 +173,14 @@ def test_an_adopted_task_in_work_gets_a_lease_and_comes_back(
 ) -> None:
     sql.execute(table)
     migrate(fresh.engine)
-    store = TaskStore(fresh, lambda: logic, Random(1))
+    leases = LeaseStore(fresh, lambda: logic, Random(1))
     sql.execute(
         "UPDATE compute_tasks SET lease_expires_at = now() - interval '1 s' WHERE status = 'processing'"
     )
 
-    maintain(fresh, store)
+    maintain(fresh, logic)
 
-    claimed = store.claim(Holder(worker_id="w"), Want()).tasks
+    claimed = leases.claim(Holder(worker_id="w"), Want()).tasks
     assert sorted(str(task.id)[-1] for task in claimed) == ["1", "2"]
 
 
@@ -189,14 +191,15 @@ def test_an_adopted_task_in_work_is_ended_by_the_worker_that_has_it(
 ) -> None:
     sql.execute(table)
     migrate(fresh.engine)
-    store = TaskStore(fresh, lambda: logic, Random(1))
+    store = TaskStore(fresh, lambda: logic)
+    leases = LeaseStore(fresh, lambda: logic, Random(1))
     holder = Holder(worker_id="kaggle", credential="shared")
     task = store.get(UUID(int=2)).model_copy(update={"attempt": 0})
 
     if outcome == "completed":
-        ended = store.complete(holder, task, {"embeddings": [[0.5] * 384]})
+        ended = leases.complete(holder, task, {"embeddings": [[0.5] * 384]})
     else:
-        ended = store.fail(holder, task, "out of memory")
+        ended = leases.fail(holder, task, "out of memory")
 
     assert ended.status == ("completed" if outcome == "completed" else "pending")
     assert ended.model == ("multilingual-e5-small" if outcome == "completed" else None)
@@ -206,14 +209,13 @@ def test_a_row_by_sql_that_breaks_the_rules_ends_with_the_reason(
     fresh: Database, sql: Any, logic: Logic
 ) -> None:
     migrate(fresh.engine)
-    store = TaskStore(fresh, lambda: logic, Random(1))
     rows = [("embedding", {"texts": []}), ("soup", {}), ("embedding", {"texts": ["a"], "model": "nonesuch"})]
     for task_type, payload in rows:
         sql.execute(
             "INSERT INTO compute_tasks (task_type, payload) VALUES (%s, %s)", [task_type, json.dumps(payload)]
         )
 
-    maintain(fresh, store)
+    maintain(fresh, logic)
 
     sql.execute("SELECT status, error FROM compute_tasks ORDER BY seq")
     found = sql.fetchall()
@@ -229,12 +231,13 @@ def test_giving_an_adopted_table_back_restores_indexes_and_keeps_results(
 ) -> None:
     sql.execute(table)
     migrate(fresh.engine)
-    store = TaskStore(fresh, lambda: logic, Random(1))
+    store = TaskStore(fresh, lambda: logic)
+    leases = LeaseStore(fresh, lambda: logic, Random(1))
     task, _ = store.submit(
         SubmitRequest(task_type="embedding", payload={"texts": ["a"]}), Origin(client="shop")
     )
-    (claimed,) = store.claim(Holder(worker_id="w"), Want(ids=(task.id,))).tasks
-    store.complete(Holder(worker_id="w"), claimed, {"embeddings": [[0.5] * 384]})
+    (claimed,) = leases.claim(Holder(worker_id="w"), Want(ids=(task.id,))).tasks
+    leases.complete(Holder(worker_id="w"), claimed, {"embeddings": [[0.5] * 384]})
 
     downgrade(fresh.engine, "base")
 
@@ -278,13 +281,14 @@ def test_vectors_read_the_same_through_the_view_to_the_last_bit(
     fresh: Database, sql: Any, logic: Logic, dtype: str, edges: list[float]
 ) -> None:
     migrate(fresh.engine)
-    store = TaskStore(fresh, lambda: logic, Random(1))
+    store = TaskStore(fresh, lambda: logic)
+    leases = LeaseStore(fresh, lambda: logic, Random(1))
     store.submit(SubmitRequest(task_type="embedding", payload={"texts": ["a"]}), Origin(client="shop"))
-    (task,) = store.claim(Holder(worker_id="w"), Want()).tasks
+    (task,) = leases.claim(Holder(worker_id="w"), Want()).tasks
     sent = np.random.default_rng(5).normal(size=(1, 384)).astype(dtype)
     sent[0, :4] = edges
 
-    store.complete(Holder(worker_id="w"), task, {"embeddings": sent})
+    leases.complete(Holder(worker_id="w"), task, {"embeddings": sent})
 
     sql.execute("SELECT result -> 'embeddings' FROM compute_task_results")
     np.testing.assert_array_equal(np.array(sql.fetchone()[0], dtype=dtype), sent)

@@ -16,7 +16,7 @@ from api import create_app
 from gifty_compute.core import Core
 from gifty_compute.errors import InvalidRequest
 from gifty_compute.logic.reference import Reference
-from gifty_compute.queue.store import Origin
+from gifty_compute.queue.tasks import Origin
 from gifty_compute.queue.tokens import WorkerTokens
 from gifty_compute.wire.task import Holder, SubmitRequest, Want
 from gifty_compute.wire.token import MintRequest
@@ -98,12 +98,12 @@ def known(core: Core, verified: int) -> None:
 def referees_work(core: Core, *, honest: bool = True) -> int:
     """Trusted workers do what is ready; then maintain judges."""
     done = 0
-    while tasks := core.store.claim(TRUSTED, Want(models=(MODEL,), limit=10, claim_id=uuid4())).tasks:
+    while tasks := core.leases.claim(TRUSTED, Want(models=(MODEL,), limit=10, claim_id=uuid4())).tasks:
         for task in tasks:
             if honest:
-                core.store.complete(TRUSTED, task, {"embeddings": truth(task.payload["texts"])})
+                core.leases.complete(TRUSTED, task, {"embeddings": truth(task.payload["texts"])})
             else:
-                core.store.fail(TRUSTED, task, "broken", retryable=False)
+                core.leases.fail(TRUSTED, task, "broken", retryable=False)
             done += 1
     core.maintainer.run_pass()
     return done
@@ -231,8 +231,8 @@ def test_noise_after_honest_work_is_found_recomputed_and_corrected(
         for claimed in stranger.claim(10):
             stranger.hand_in(claimed, noise.normal(size=(1, 384)).astype(np.float32))
         for referee in sql(core, "SELECT id FROM compute_tasks WHERE referee AND status = 'pending'"):
-            [held] = core.store.claim(TRUSTED, Want(ids=(referee["id"],), claim_id=uuid4())).tasks
-            core.store.complete(TRUSTED, held, {"embeddings": truth(held.payload["texts"])})
+            [held] = core.leases.claim(TRUSTED, Want(ids=(referee["id"],), claim_id=uuid4())).tasks
+            core.leases.complete(TRUSTED, held, {"embeddings": truth(held.payload["texts"])})
         core.maintainer.run_pass()
 
     assert token(core)["quarantined_at"] is not None

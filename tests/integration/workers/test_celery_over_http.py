@@ -16,7 +16,7 @@ import pytest
 from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.core import Core
 from gifty_compute.embedded.valkey import Valkey
-from gifty_compute.queue.store import Origin
+from gifty_compute.queue.tasks import Origin
 from gifty_compute.wire.task import SubmitRequest, Task
 from gifty_compute.wire.token import Minted, MintRequest
 from tests.conftest import LOCAL_LOGIC, ROOT

@@ -39,6 +39,15 @@ def test_every_name_in_the_files_is_loaded() -> None:
     assert written.count("-- name: ") == len(QUERIES) > 0
 
 
+def test_a_part_is_shared_by_several_statements_and_stands_in_each_of_them() -> None:
+    written = "".join(file.read_text(encoding="utf-8") for file in SQL.glob("*.sql"))
+    parts = re.findall(r"^-- part: (\w+)\n-- [A-Z].{15,}", written, re.MULTILINE)
+
+    assert parts
+    assert [part for part in parts if written.count(f"{{{part}}}") < 2] == []
+    assert [name for name, query in QUERIES.items() if re.search("[{}]", query.text)] == []
+
+
 def test_every_statement_is_used_by_name() -> None:
     assert set(QUERIES) - _strings_of_the_package() == set()
 

@@ -1,4 +1,4 @@
-"""The store on real PostgreSQL: submit, the five verbs, and what happens when calls come twice or late."""
+"""Tasks and leases on real PostgreSQL: submit, the five verbs, and calls that come twice or late."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sqlalchemy import text
 
 from gifty_compute.errors import IdempotencyConflict, InvalidRequest, InvalidResult, LeaseLost, TaskFinished
 from gifty_compute.queue.database import Database
-from gifty_compute.queue.store import Origin, TaskStore
+from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import Held, Holder, SubmitRequest, Task, Want
 
 ALICE = Holder(worker_id="alice", session="1", credential="shared")
@@ -92,12 +93,12 @@ def test_a_refused_payload_leaves_nothing_behind(store: TaskStore) -> None:
     assert store.page(limit=10) == ([], None)
 
 
-def test_claimed_tasks_are_in_nobody_elses_hands(store: TaskStore) -> None:
+def test_claimed_tasks_are_in_nobody_elses_hands(store: TaskStore, leases: LeaseStore) -> None:
     ids = {submit(store, str(n)).id for n in range(20)}
 
-    first = store.claim(ALICE, ANY).tasks
-    second = store.claim(BOB, ANY).tasks
-    third = store.claim(ALICE, ANY).tasks
+    first = leases.claim(ALICE, ANY).tasks
+    second = leases.claim(BOB, ANY).tasks
+    third = leases.claim(ALICE, ANY).tasks
 
     assert len(first) == len(second) == 10
     assert {task.id for task in first} | {task.id for task in second} == ids
@@ -105,12 +106,12 @@ def test_claimed_tasks_are_in_nobody_elses_hands(store: TaskStore) -> None:
     assert {(t.status, t.worker_id, t.attempt) for t in first} == {("processing", "alice", 1)}
 
 
-def test_concurrent_claims_hand_out_each_task_once(store: TaskStore) -> None:
+def test_concurrent_claims_hand_out_each_task_once(store: TaskStore, leases: LeaseStore) -> None:
     ids = {submit(store, str(n)).id for n in range(100)}
     taken: list[Any] = []
 
     def take(name: str) -> None:
-        while tasks := store.claim(Holder(worker_id=name), Want(limit=7)).tasks:
+        while tasks := leases.claim(Holder(worker_id=name), Want(limit=7)).tasks:
             taken.extend(task.id for task in tasks)
 
     threads = [threading.Thread(target=take, args=(f"w{n}",)) for n in range(6)]
@@ -122,78 +123,82 @@ def test_concurrent_claims_hand_out_each_task_once(store: TaskStore) -> None:
     assert sorted(taken) == sorted(ids)
 
 
-def test_high_priority_is_claimed_first_then_the_oldest(store: TaskStore) -> None:
+def test_high_priority_is_claimed_first_then_the_oldest(store: TaskStore, leases: LeaseStore) -> None:
     low = [submit(store, str(n)) for n in range(3)]
     high = submit(store, "now", priority="high")
 
-    claimed = [task.id for task in store.claim(ALICE, Want(limit=3)).tasks]
+    claimed = [task.id for task in leases.claim(ALICE, Want(limit=3)).tasks]
 
     assert claimed == [high.id, low[0].id, low[1].id]
 
 
-def test_high_priority_of_one_client_comes_before_low_priority_of_all_others(store: TaskStore) -> None:
+def test_high_priority_of_one_client_comes_before_low_priority_of_all_others(
+    store: TaskStore, leases: LeaseStore
+) -> None:
     for n in range(12):
         submit(store, str(n), client=f"shop-{n}")
     high = submit(store, "now", client="backend", priority="high")
 
-    (first,) = store.claim(ALICE, Want(limit=1)).tasks
+    (first,) = leases.claim(ALICE, Want(limit=1)).tasks
 
     assert first.id == high.id
 
 
-def test_a_huge_client_does_not_starve_a_small_one(store: TaskStore) -> None:
+def test_a_huge_client_does_not_starve_a_small_one(store: TaskStore, leases: LeaseStore) -> None:
     for n in range(60):
         submit(store, str(n), client="huge")
     small = submit(store, "mine", client="small")
 
     claims = 0
     while store.get(small.id).status == "pending":
-        store.claim(ALICE, Want(limit=2))
+        leases.claim(ALICE, Want(limit=2))
         claims += 1
 
     assert claims <= 20  # in turn by chance: sixty rows ahead of it would have cost 30 claims
 
 
-def test_only_the_asked_types_and_models_are_handed_out(store: TaskStore) -> None:
+def test_only_the_asked_types_and_models_are_handed_out(store: TaskStore, leases: LeaseStore) -> None:
     submit(store)
     rerank = SubmitRequest(task_type="rerank", payload={"query": "q", "documents": ["d"]})
     wanted, _ = store.submit(rerank, Origin(client="shop"))
 
-    claimed = store.claim(ALICE, Want(task_types=("rerank",))).tasks
-    none = store.claim(ALICE, Want(models=("bge-m3",))).tasks
+    claimed = leases.claim(ALICE, Want(task_types=("rerank",))).tasks
+    none = leases.claim(ALICE, Want(models=("bge-m3",))).tasks
 
     assert [task.id for task in claimed] == [wanted.id]
     assert none == ()
 
 
-def test_a_claim_by_id_takes_just_these_if_still_pending(store: TaskStore) -> None:
+def test_a_claim_by_id_takes_just_these_if_still_pending(store: TaskStore, leases: LeaseStore) -> None:
     first, second = submit(store, "1"), submit(store, "2")
-    store.claim(ALICE, Want(ids=(first.id,)))
+    leases.claim(ALICE, Want(ids=(first.id,)))
 
-    claimed = store.claim(BOB, Want(ids=(first.id, second.id))).tasks
+    claimed = leases.claim(BOB, Want(ids=(first.id, second.id))).tasks
 
     assert [task.id for task in claimed] == [second.id]
 
 
-def test_a_repeated_claim_id_gets_the_same_tasks_and_no_new_ones(store: TaskStore) -> None:
+def test_a_repeated_claim_id_gets_the_same_tasks_and_no_new_ones(
+    store: TaskStore, leases: LeaseStore
+) -> None:
     for n in range(5):
         submit(store, str(n))
     want = Want(limit=2, claim_id=uuid4())
 
-    first = store.claim(ALICE, want).tasks
-    again = store.claim(ALICE, want).tasks
-    stranger = store.claim(BOB, want).tasks
+    first = leases.claim(ALICE, want).tasks
+    again = leases.claim(ALICE, want).tasks
+    stranger = leases.claim(BOB, want).tasks
 
     assert [task.id for task in again] == [task.id for task in first]
     assert not {task.id for task in stranger} & {task.id for task in first}
 
 
-def test_vectors_come_back_as_they_were_sent(store: TaskStore) -> None:
+def test_vectors_come_back_as_they_were_sent(store: TaskStore, leases: LeaseStore) -> None:
     submit(store)
-    (task,) = store.claim(ALICE, ANY).tasks
+    (task,) = leases.claim(ALICE, ANY).tasks
     sent = vector()
 
-    store.complete(ALICE, task, {"embeddings": sent})
+    leases.complete(ALICE, task, {"embeddings": sent})
 
     found = store.get(task.id)
     assert found.status == "completed"
@@ -221,151 +226,159 @@ def test_vectors_come_back_as_they_were_sent(store: TaskStore) -> None:
     ],
 )
 def test_a_result_that_breaks_the_schema_is_refused_and_the_task_stays(
-    store: TaskStore, result: dict[str, Any]
+    store: TaskStore, leases: LeaseStore, result: dict[str, Any]
 ) -> None:
     submit(store)
-    (task,) = store.claim(ALICE, ANY).tasks
+    (task,) = leases.claim(ALICE, ANY).tasks
 
     with pytest.raises(InvalidResult):
-        store.complete(ALICE, task, result)
+        leases.complete(ALICE, task, result)
 
     assert store.get(task.id).status == "processing"
 
 
-def test_the_same_result_twice_is_one_effect(store: TaskStore) -> None:
+def test_the_same_result_twice_is_one_effect(store: TaskStore, leases: LeaseStore) -> None:
     submit(store)
-    (task,) = store.claim(ALICE, ANY).tasks
+    (task,) = leases.claim(ALICE, ANY).tasks
     result = {"embeddings": vector()}
 
-    first = store.complete(ALICE, task, result)
-    again = store.complete(ALICE, task, result)
+    first = leases.complete(ALICE, task, result)
+    again = leases.complete(ALICE, task, result)
 
     assert again.completed_at == first.completed_at
 
 
-def test_another_result_for_a_finished_task_is_refused(store: TaskStore) -> None:
+def test_another_result_for_a_finished_task_is_refused(store: TaskStore, leases: LeaseStore) -> None:
     submit(store)
-    (task,) = store.claim(ALICE, ANY).tasks
-    store.complete(ALICE, task, {"embeddings": vector(1)})
+    (task,) = leases.claim(ALICE, ANY).tasks
+    leases.complete(ALICE, task, {"embeddings": vector(1)})
 
     with pytest.raises(TaskFinished):
-        store.complete(ALICE, task, {"embeddings": vector(2)})
+        leases.complete(ALICE, task, {"embeddings": vector(2)})
 
 
 def test_a_late_result_of_an_expired_attempt_wins_if_nobody_finished(
-    store: TaskStore, database: Database
+    store: TaskStore, leases: LeaseStore, database: Database
 ) -> None:
     submit(store)
-    (late,) = store.claim(ALICE, ANY).tasks
+    (late,) = leases.claim(ALICE, ANY).tasks
     expire(database, late)
     sweep(database)
-    (held,) = store.claim(BOB, ANY).tasks
+    (held,) = leases.claim(BOB, ANY).tasks
 
-    store.complete(ALICE, late, {"embeddings": vector()})
+    leases.complete(ALICE, late, {"embeddings": vector()})
 
     assert store.get(late.id).worker_id == "alice"
-    assert store.extend(BOB, [Held(id=held.id, attempt=held.attempt)]).lost == (held.id,)
+    assert leases.extend(BOB, [Held(id=held.id, attempt=held.attempt)]).lost == (held.id,)
 
 
 def test_a_late_result_ends_a_task_that_waits_for_its_next_holder(
-    store: TaskStore, database: Database
+    store: TaskStore, leases: LeaseStore, database: Database
 ) -> None:
     submit(store)
-    (late,) = store.claim(ALICE, ANY).tasks
+    (late,) = leases.claim(ALICE, ANY).tasks
     expire(database, late)
     sweep(database)
 
-    store.complete(ALICE, late, {"embeddings": vector()})
+    leases.complete(ALICE, late, {"embeddings": vector()})
 
     assert store.get(late.id).status == "completed"
-    assert store.claim(BOB, ANY).tasks == ()
+    assert leases.claim(BOB, ANY).tasks == ()
 
 
-def test_a_late_failure_does_not_disturb_the_new_holder(store: TaskStore, database: Database) -> None:
+def test_a_late_failure_does_not_disturb_the_new_holder(
+    store: TaskStore, leases: LeaseStore, database: Database
+) -> None:
     submit(store)
-    (late,) = store.claim(ALICE, ANY).tasks
+    (late,) = leases.claim(ALICE, ANY).tasks
     expire(database, late)
     sweep(database)
-    (held,) = store.claim(BOB, ANY).tasks
+    (held,) = leases.claim(BOB, ANY).tasks
 
     with pytest.raises(LeaseLost):
-        store.fail(ALICE, late, "too slow")
+        leases.fail(ALICE, late, "too slow")
 
     found = store.get(late.id)
     assert (found.status, found.attempt, found.worker_id) == ("processing", held.attempt, "bob")
 
 
-def test_a_result_for_an_attempt_that_was_never_handed_out_is_refused(store: TaskStore) -> None:
+def test_a_result_for_an_attempt_that_was_never_handed_out_is_refused(
+    store: TaskStore, leases: LeaseStore
+) -> None:
     task = submit(store)
 
     with pytest.raises(LeaseLost):
-        store.complete(ALICE, task, {"embeddings": vector()})
+        leases.complete(ALICE, task, {"embeddings": vector()})
     with pytest.raises(LeaseLost):
-        store.complete(ALICE, task.model_copy(update={"attempt": 3}), {"embeddings": vector()})
+        leases.complete(ALICE, task.model_copy(update={"attempt": 3}), {"embeddings": vector()})
 
 
-def test_a_failure_makes_the_task_wait_and_counts(store: TaskStore) -> None:
+def test_a_failure_makes_the_task_wait_and_counts(store: TaskStore, leases: LeaseStore) -> None:
     submit(store)
-    (task,) = store.claim(ALICE, ANY).tasks
+    (task,) = leases.claim(ALICE, ANY).tasks
 
-    failed = store.fail(ALICE, task, "CUDA out of memory")
+    failed = leases.fail(ALICE, task, "CUDA out of memory")
 
     assert (failed.status, failed.failures, failed.error) == ("pending", 1, "CUDA out of memory")
     assert failed.available_at is not None
-    assert store.claim(BOB, ANY).tasks == ()
+    assert leases.claim(BOB, ANY).tasks == ()
 
 
-def test_the_last_failure_ends_the_task(store: TaskStore) -> None:
+def test_the_last_failure_ends_the_task(store: TaskStore, leases: LeaseStore) -> None:
     submit(store, max_attempts=1)
-    (task,) = store.claim(ALICE, ANY).tasks
+    (task,) = leases.claim(ALICE, ANY).tasks
 
-    failed = store.fail(ALICE, task, "no")
+    failed = leases.fail(ALICE, task, "no")
 
     assert (failed.status, failed.failures) == ("failed", 1)
     assert failed.completed_at is not None
 
 
-def test_a_failure_that_will_not_go_away_ends_the_task_at_once(store: TaskStore) -> None:
+def test_a_failure_that_will_not_go_away_ends_the_task_at_once(store: TaskStore, leases: LeaseStore) -> None:
     submit(store)
-    (task,) = store.claim(ALICE, ANY).tasks
+    (task,) = leases.claim(ALICE, ANY).tasks
 
-    assert store.fail(ALICE, task, "unreadable", retryable=False).status == "failed"
+    assert leases.fail(ALICE, task, "unreadable", retryable=False).status == "failed"
 
 
-def test_without_an_attempt_only_a_bare_claim_of_the_same_credential_may_fail(store: TaskStore) -> None:
+def test_without_an_attempt_only_a_bare_claim_of_the_same_credential_may_fail(
+    store: TaskStore, leases: LeaseStore
+) -> None:
     submit(store, "1")
-    (fenced,) = store.claim(ALICE, ANY).tasks
+    (fenced,) = leases.claim(ALICE, ANY).tasks
     submit(store, "2")
-    (bare,) = store.claim(ALICE, Want(bare=True)).tasks
+    (bare,) = leases.claim(ALICE, Want(bare=True)).tasks
     stranger = Holder(worker_id="alice", credential="other")
 
     with pytest.raises(LeaseLost):
-        store.fail(ALICE, fenced.model_copy(update={"attempt": 0}), "no")
+        leases.fail(ALICE, fenced.model_copy(update={"attempt": 0}), "no")
     with pytest.raises(LeaseLost):
-        store.fail(stranger, bare.model_copy(update={"attempt": 0}), "no")
-    failed = store.fail(ALICE, bare.model_copy(update={"attempt": 0}), "no")
+        leases.fail(stranger, bare.model_copy(update={"attempt": 0}), "no")
+    failed = leases.fail(ALICE, bare.model_copy(update={"attempt": 0}), "no")
 
     assert failed.failures == 1
 
 
-def test_a_released_task_is_pending_at_once_and_unharmed(store: TaskStore) -> None:
+def test_a_released_task_is_pending_at_once_and_unharmed(store: TaskStore, leases: LeaseStore) -> None:
     submit(store)
-    (task,) = store.claim(ALICE, ANY).tasks
+    (task,) = leases.claim(ALICE, ANY).tasks
 
-    store.release(ALICE, [Held(id=task.id, attempt=task.attempt)])
+    leases.release(ALICE, [Held(id=task.id, attempt=task.attempt)])
 
-    (again,) = store.claim(BOB, ANY).tasks
+    (again,) = leases.claim(BOB, ANY).tasks
     assert (again.id, again.attempt, again.failures) == (task.id, 2, 0)
 
 
-def test_a_heartbeat_renews_what_is_held_and_names_what_is_lost(store: TaskStore, database: Database) -> None:
+def test_a_heartbeat_renews_what_is_held_and_names_what_is_lost(
+    store: TaskStore, leases: LeaseStore, database: Database
+) -> None:
     submit(store, "1")
     submit(store, "2")
-    kept, gone = store.claim(ALICE, ANY).tasks
+    kept, gone = leases.claim(ALICE, ANY).tasks
     expire(database, gone)
     sweep(database)
 
-    extension = store.extend(
+    extension = leases.extend(
         ALICE, [Held(id=kept.id, attempt=kept.attempt), Held(id=gone.id, attempt=gone.attempt)]
     )
 
@@ -377,13 +390,13 @@ def test_a_heartbeat_renews_what_is_held_and_names_what_is_lost(store: TaskStore
 
 
 def test_an_expiry_alone_counts_and_an_expiry_in_company_makes_suspects(
-    store: TaskStore, database: Database
+    store: TaskStore, leases: LeaseStore, database: Database
 ) -> None:
     submit(store, "1")
-    (alone,) = store.claim(ALICE, ANY).tasks
+    (alone,) = leases.claim(ALICE, ANY).tasks
     submit(store, "2")
     submit(store, "3")
-    company = store.claim(ALICE, ANY).tasks
+    company = leases.claim(ALICE, ANY).tasks
     for task in (alone, *company):
         expire(database, task)
 
@@ -392,58 +405,64 @@ def test_an_expiry_alone_counts_and_an_expiry_in_company_makes_suspects(
     assert store.get(alone.id).failures == 1
     assert [store.get(task.id).failures for task in company] == [0, 0]
     for _ in company:
-        (suspect,) = store.claim(BOB, ANY).tasks
+        (suspect,) = leases.claim(BOB, ANY).tasks
         assert suspect.id in {task.id for task in company}
 
 
-def test_a_suspect_stays_alone_until_it_is_done(store: TaskStore, database: Database) -> None:
+def test_a_suspect_stays_alone_until_it_is_done(
+    store: TaskStore, leases: LeaseStore, database: Database
+) -> None:
     submit(store, "1")
     submit(store, "2")
-    for task in store.claim(ALICE, ANY).tasks:
+    for task in leases.claim(ALICE, ANY).tasks:
         expire(database, task)
     sweep(database)
-    (first,) = store.claim(BOB, ANY).tasks
+    (first,) = leases.claim(BOB, ANY).tasks
     expire(database, first)
     sweep(database)
 
     submit(store, "3")
     submit(store, "4")
 
-    handed_out = [store.claim(BOB, ANY).tasks for _ in range(3)]
+    handed_out = [leases.claim(BOB, ANY).tasks for _ in range(3)]
 
     assert [len(tasks) for tasks in handed_out] == [1, 1, 2]
     assert store.get(first.id).failures == 1
 
 
-def test_high_priority_does_not_wait_for_low_suspects(store: TaskStore, database: Database) -> None:
+def test_high_priority_does_not_wait_for_low_suspects(
+    store: TaskStore, leases: LeaseStore, database: Database
+) -> None:
     submit(store, "1")
     submit(store, "2")
-    for task in store.claim(ALICE, ANY).tasks:
+    for task in leases.claim(ALICE, ANY).tasks:
         expire(database, task)
     sweep(database)
     high = submit(store, "now", priority="high")
 
-    (first,) = store.claim(BOB, Want(limit=1)).tasks
+    (first,) = leases.claim(BOB, Want(limit=1)).tasks
 
     assert first.id == high.id
 
 
-def test_a_failure_that_is_reported_twice_counts_once(store: TaskStore) -> None:
+def test_a_failure_that_is_reported_twice_counts_once(store: TaskStore, leases: LeaseStore) -> None:
     submit(store)
-    (task,) = store.claim(ALICE, ANY).tasks
+    (task,) = leases.claim(ALICE, ANY).tasks
 
-    first = store.fail(ALICE, task, "out of memory")
-    again = store.fail(ALICE, task, "out of memory")
+    first = leases.fail(ALICE, task, "out of memory")
+    again = leases.fail(ALICE, task, "out of memory")
 
     assert (again.status, again.failures) == ("pending", 1)
     assert again.available_at == first.available_at
 
 
-def test_a_task_that_keeps_killing_its_holder_ends_as_failed(store: TaskStore, database: Database) -> None:
+def test_a_task_that_keeps_killing_its_holder_ends_as_failed(
+    store: TaskStore, leases: LeaseStore, database: Database
+) -> None:
     poison = submit(store, max_attempts=2)
 
     for _ in range(2):
-        (task,) = store.claim(ALICE, ANY).tasks
+        (task,) = leases.claim(ALICE, ANY).tasks
         expire(database, task)
         sweep(database)
 
@@ -464,12 +483,12 @@ def test_pages_go_back_in_time_without_gaps(store: TaskStore) -> None:
 
 
 def test_a_page_ends_early_where_its_vectors_would_fill_the_memory(
-    store: TaskStore, monkeypatch: pytest.MonkeyPatch
+    store: TaskStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gifty_compute.queue.store._MOST_NUMBERS_A_PAGE", 500)
+    monkeypatch.setattr("gifty_compute.queue.tasks._MOST_NUMBERS_A_PAGE", 500)
     ids = [submit(store, str(n)).id for n in range(3)]
-    for task in store.claim(ALICE, ANY).tasks:
-        store.complete(ALICE, task, {"embeddings": vector()})
+    for task in leases.claim(ALICE, ANY).tasks:
+        leases.complete(ALICE, task, {"embeddings": vector()})
 
     first, cursor = store.page(limit=3)
     second, end = store.page(limit=3, before=cursor)

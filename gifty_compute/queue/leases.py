@@ -1,25 +1,14 @@
-"""The store: submit a task, and the five verbs of those who do it. The row is the truth."""
+"""Leases of tasks: the five verbs of the workers over SQL. A lease's attempt is its fence."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Any
-from uuid import UUID, uuid4
-
-import orjson
+from uuid import UUID
 
 from gifty_compute.backoff import Backoff
-from gifty_compute.errors import (
-    Conflict,
-    GiftyComputeError,
-    IdempotencyConflict,
-    LeaseLost,
-    NotFound,
-    TaskFinished,
-)
+from gifty_compute.errors import GiftyComputeError, LeaseLost, NotFound, TaskFinished
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.outcome import (
@@ -30,8 +19,7 @@ from gifty_compute.queue.outcome import (
     same_outcome,
     was_handed,
 )
-from gifty_compute.queue.placing import columns_of, placed
-from gifty_compute.queue.rows import ended_task, task_of, timeline_of
+from gifty_compute.queue.rows import ended_task, stored_row, task_of
 from gifty_compute.wire.task import (
     ENDS,
     Claimed,
@@ -39,143 +27,26 @@ from gifty_compute.wire.task import (
     Held,
     Holder,
     ReleaseReason,
-    SubmitRequest,
     Task,
     Want,
 )
-from gifty_compute.wire.timeline import Timeline
 
-__all__ = ["RETRY_BACKOFF", "SILENCE_SECONDS", "Origin", "TaskStore"]
+__all__ = ["SILENCE_SECONDS", "LeaseStore"]
 
-RETRY_BACKOFF = Backoff(base=2.0, cap=600.0)
+_RETRY_BACKOFF = Backoff(base=2.0, cap=600.0)
 # Three passes of the slowest maintain. Nobody's lease is held against him for a longer silence of ours.
 SILENCE_SECONDS = 30.0
 _SWEPT_BY_A_CLAIM = 100
 _COUNTED_READY = 64
 # About 6 MB of Russian text: the answer to a claim stays readable, whatever its rows hold.
 _MOST_TOKENS_A_CLAIM = 1_000_000
-# About 20 MB of JSON; a hundred tasks of 2,048 vectors would be gigabytes.
-_MOST_NUMBERS_A_PAGE = 2_000_000
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a submit comes from: the client (its lane), and what it said of the request."""
-
-    client: str
-    request_id: str | None = None
-    idempotency_key: str | None = None
-
-
-class TaskStore:
-    """Tasks in PostgreSQL. `logic` gives the Logic in force; it decides models, spaces and lease lengths."""
+class LeaseStore:
+    """The workers' side of tasks. `logic` gives the Logic in force; it decides offers and lease lengths."""
 
     def __init__(self, database: Database, logic: Callable[[], Logic], rng: Random) -> None:
         self._db, self._logic, self._rng = database, logic, rng
-
-    # -- callers ---------------------------------------------------------------------------------------------
-
-    def submit(self, request: SubmitRequest, origin: Origin) -> tuple[Task, bool]:
-        """Commits a task and says whether it is new; it is the first one again for a repeated key and body.
-
-        Raises InvalidRequest, and IdempotencyConflict for a repeated key with another body.
-        """
-        columns = columns_of(self._logic(), request)
-        digest = _digest(request) if origin.idempotency_key else None
-        row = self._db.row(
-            "submit",
-            id=str(uuid4()),
-            **columns,
-            lane=origin.client,
-            request_id=origin.request_id,
-            idempotency_key=origin.idempotency_key,
-            request_hash=digest,
-        )
-        if row is not None:
-            return task_of(row), True
-        first = self._db.row("find_submitted", lane=origin.client, idempotency_key=origin.idempotency_key)
-        if first is None or bytes(first["request_hash"] or b"") != digest:
-            raise IdempotencyConflict(
-                f"Idempotency-Key {origin.idempotency_key!r} was used with another body"
-            )
-        return task_of(first), False
-
-    def placed(self, task_type: str, payload: dict[str, Any], *, where: str = "") -> dict[str, Any]:
-        """The columns payload, model, space and tokens of such a task. Raises InvalidRequest."""
-        return placed(self._logic(), task_type, payload, where=where)
-
-    def was_submitted(self, origin: Origin) -> bool:
-        """Whether the idempotency key stands for a task already."""
-        key = origin.idempotency_key
-        found = self._db.row("find_submitted", lane=origin.client, idempotency_key=key) if key else None
-        return found is not None
-
-    def get(self, task_id: UUID) -> Task:
-        """The task as it is now. Raises NotFound."""
-        return task_of(self._row(task_id))
-
-    def _row(self, task_id: UUID) -> dict[str, Any]:
-        row = self._db.row("get", id=str(task_id))
-        if row is None:
-            raise NotFound(f"there is no task {task_id}")
-        return row
-
-    def timeline(self, task_id: UUID) -> Timeline:
-        """What operators see of the task's life. Raises NotFound."""
-        row = self._db.row("get", id=str(task_id))
-        if row is None:
-            raise NotFound(f"there is no task {task_id}")
-        return timeline_of(row)
-
-    def page(
-        self,
-        *,
-        limit: int,
-        before: int | None = None,
-        status: str | None = None,
-        task_type: str | None = None,
-        batch_id: UUID | None = None,
-    ) -> tuple[list[Task], int | None]:
-        """A page of tasks, newest first, and where the next one begins (None at the end)."""
-        batch = str(batch_id) if batch_id else None
-        filters = {"status": status, "task_type": task_type, "batch_id": batch}
-        rows = self._db.rows("list", **filters, before=before, limit=limit, most_numbers=_MOST_NUMBERS_A_PAGE)
-        last = rows[-1]["seq"] if rows else None
-        more = last is not None and self._db.row(
-            "list", **filters, before=last, limit=1, most_numbers=_MOST_NUMBERS_A_PAGE
-        )
-        return [task_of(row) for row in rows], last if more else None
-
-    def ended(self, ids: list[UUID]) -> set[UUID]:
-        """Which of these tasks and batches have come to an end."""
-        return {UUID(str(row["id"])) for row in self._db.rows("ended", ids=[str(i) for i in ids])}
-
-    def find(self, ids: list[UUID]) -> dict[UUID, Task]:
-        """Those of these tasks that are there, as they are now, without their vectors."""
-        found = self._db.rows("find", ids=[str(one) for one in ids])
-        return {task.id: task for task in map(task_of, found)}
-
-    def cancel(self, task_id: UUID) -> Task:
-        """Ends the task; who works on it learns it from the next heartbeat. Raises NotFound, TaskFinished."""
-        row = self._db.row("cancel", id=str(task_id))
-        if row is not None:
-            return task_of(row)
-        present = self.get(task_id)
-        if present.status == "cancelled":
-            return present
-        raise TaskFinished(f"task {task_id} is {present.status} already")
-
-    def retry(self, task_id: UUID) -> Task:
-        """Begins a new generation of a failed or cancelled task. Raises NotFound, and Conflict otherwise."""
-        row = self._db.row("retry", id=str(task_id))
-        if row is not None:
-            return task_of(row)
-        present = self.get(task_id)
-        if present.status in ("failed", "cancelled"):
-            raise Conflict(f"batch {present.batch_id} of task {task_id} is being cancelled")
-        raise Conflict(f"task {task_id} is {present.status}; only a failed or cancelled one can be retried")
-
-    # -- workers: the five verbs -----------------------------------------------------------------------------
 
     def claim(self, holder: Holder, want: Want) -> Claimed:
         """Takes ready tasks for this holder. A repeated claim_id gets what is left of the first claim."""
@@ -294,7 +165,7 @@ class TaskStore:
         """The stored task, if this outcome is its outcome already; else why it was refused."""
         task = outcome.task
         try:
-            found = self._row(task.id)
+            found = stored_row(self._db, task.id)
         except NotFound as error:
             return error
         present = task_of(found)
@@ -315,13 +186,13 @@ class TaskStore:
             strict=holder.strict,
             error=error,
             retryable=retryable,
-            backoff_base=RETRY_BACKOFF.base,
-            backoff_cap=RETRY_BACKOFF.cap,
+            backoff_base=_RETRY_BACKOFF.base,
+            backoff_cap=_RETRY_BACKOFF.cap,
             jitter=self._rng.random(),
         )
         if row is not None:
             return task_of(row)
-        found = self._row(task.id)
+        found = stored_row(self._db, task.id)
         present = task_of(found)
         if failure_is_known(found, holder, task.attempt):
             return present
@@ -334,10 +205,6 @@ class TaskStore:
         """Gives tasks back unharmed and says which; what is no longer this holder's is left alone."""
         rows = self._db.rows("release", credential=holder.credential, ending=reason, **_held(held))
         return [UUID(str(row["id"])) for row in rows]
-
-
-def _digest(request: SubmitRequest) -> bytes:
-    return hashlib.sha256(orjson.dumps(request.model_dump(), option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _judged(logic: Logic, task: Task, result: dict[str, Any]) -> Checked | GiftyComputeError:

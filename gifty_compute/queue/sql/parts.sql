@@ -1,0 +1,40 @@
+-- What several statements say alike: {name} in one of them stands for the part of that name. A task is `t` in all of
+-- them, a batch `b`.
+
+-- part: ready
+-- Which tasks may be claimed: the very condition of ix_compute_tasks_ready.
+t.status = 'pending' AND t.available_at IS NULL AND NOT t.suspect AND t.model IS NOT NULL
+
+-- part: columns
+-- What makes a Task. They are named, since a prepared `t.*` is refused once a migration adds a column.
+t.id, t.task_type, t.priority, t.status, t.payload, t.result, t.error, t.worker_id, t.created_at, t.updated_at,
+t.started_at, t.completed_at, t.attempt, t.failures, t.max_attempts, t.available_at, t.lease_expires_at, t.batch_id,
+t.model, t.space, t.metadata, t.progress
+
+-- part: cancelled
+-- What is set in a task that its caller ends, by itself or with its batch.
+status = 'cancelled',
+history = CASE WHEN t.status = 'processing' THEN compute_history(t, 'cancelled') ELSE t.history END,
+completed_at = now(),
+updated_at = now(),
+available_at = NULL,
+lease_expires_at = NULL,
+claim_id = NULL,
+progress = NULL,
+suspect = false
+
+-- part: begun_again
+-- What is set in a task that begins a new generation, by itself or with its batch.
+status = 'pending',
+generation = t.generation + 1,
+failures = 0,
+error = NULL,
+completed_at = NULL,
+updated_at = now()
+
+-- part: counts
+-- How many tasks of a batch have which status (ix_compute_tasks_batch_status alone).
+SELECT jsonb_object_agg(status, n)
+FROM (
+    SELECT t.status, count(*) AS n FROM compute_tasks t WHERE t.batch_id = b.id GROUP BY t.status
+) AS counted
