@@ -13,7 +13,7 @@ from gifty_compute.errors import Conflict, LeaseLost, TaskFinished
 from gifty_compute.perform import TaskSource
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.lifecycle import VERBS, State
-from gifty_compute.queue.store import Origin, TaskStore
+from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import ENDS, Held, Holder, SubmitRequest, Task, Want
 
 MODEL = "multilingual-e5-small"
@@ -41,6 +41,8 @@ class Ledger:
     ends: set[str] = field(default_factory=set)
     """The callback ids that must be there, and no others."""
     handed: list[Handed] = field(default_factory=list)
+    failed: list[Held] = field(default_factory=list)
+    """The attempts whose failure was taken."""
 
     def clear(self) -> None:
         """Empties the table: what others left there is not in this ledger."""
@@ -102,10 +104,11 @@ class Ledger:
         refused = self._refused(lambda: source.fail(one.holder, one.task, uuid4().hex, retryable=retryable))
         if holds:
             assert refused is None
+            self.failed.append(one.held)
             self._apply("fail" if retryable else "fail for good", one.task.id)
         elif refused is None:
-            # The same report once more: it must have been this attempt that failed, and nothing changes.
-            assert one.task.attempt == self.states[one.task.id].attempt
+            # The same report once more: this attempt must have failed before, and nothing changes.
+            assert one.held in self.failed
         else:
             assert isinstance(refused, LeaseLost | TaskFinished)
 
