@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -22,10 +23,12 @@ def checked_url(base_url: str) -> str:
         named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port or an IPv6 address that is none
         named = False
+    # What follows may be a key.
+    plain = re.split("[?#]", base_url, maxsplit=1)[0]
     if not named:
-        raise InvalidConfig(f"{base_url!r} is not an address like https://compute.example.org")
+        raise InvalidConfig(f"{plain!r} is not an address like https://compute.example.org")
     if parts.query or parts.fragment:
-        raise InvalidConfig(f"{base_url!r} must end with its path, without ? or #")
+        raise InvalidConfig(f"{plain!r} must end with its path, without ? or # and what follows")
     return base_url.strip().rstrip("/")
 
 

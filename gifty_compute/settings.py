@@ -6,6 +6,7 @@ import base64
 import binascii
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -39,6 +40,14 @@ class BrokerSettings(BaseSettings):
     environment: Literal["development", "production"] = Field(
         default="development", description="production: weak settings stop the start"
     )
+
+    @field_validator("redis_url", "cache_redis_url", check_fields=False)
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        """Those who dial it would quote what they take for a port, which may be half of a password."""
+        if value is not None and not _has_port_or_none(value.get_secret_value()):
+            raise ValueError("write redis://:password@host:6379/0; / : @ # ? in a password are %-encoded")
+        return value
 
 
 class LogicSettings(BaseSettings):
@@ -144,6 +153,14 @@ class Settings(BrokerSettings, LogicSettings):
         if not all(_is_webhook_secret(secret) for secret in secrets):
             raise ValueError("write whsec_ and 24 to 64 random bytes in base64; several are comma separated")
         return secrets
+
+
+def _has_port_or_none(url: str) -> bool:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return True
 
 
 def _is_webhook_secret(secret: str) -> bool:

@@ -9,6 +9,7 @@ from gifty_compute.logging import configure_logging
 from gifty_compute.logic.source import read_logic
 from gifty_compute.queue.announce import queue_name
 from gifty_compute.settings import read_bridge_settings, read_logic_settings
+from workers import telling as telling  # makes Celery know it
 from workers.tasks import ENGINE, register
 
 configure_logging()

@@ -183,4 +183,4 @@ def _judge(rejection: Rejection) -> ProviderError:
         return rejection.become(Failure.CONFIG, _SPENT)
     if detail == _DISABLED:
         return rejection.become(Failure.CONFIG, detail)
-    return rejection.become(code=detail or None)
+    return rejection.become(code=rejection.code("details", "error_code"))

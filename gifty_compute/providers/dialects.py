@@ -23,7 +23,7 @@ def _plain_error(rejection: Rejection) -> ProviderError:
     code = rejection.says("code")
     if code in _CONFIG_CODES:
         return rejection.become(Failure.CONFIG, code)
-    return rejection.become(code=code if rejection.status in (200, 400) else None)
+    return rejection.become(code=rejection.code("code") if rejection.status in (200, 400) else None)
 
 
 def _groq_error(rejection: Rejection) -> ProviderError:
@@ -43,13 +43,14 @@ def _openrouter_error(rejection: Rejection) -> ProviderError:
     flagged = any(dig(rejection.error, "metadata", name) for name in _FLAGGED)
     if kind in _REFUSALS or (rejection.status == 403 and (flagged or rejection.begins("Request blocked"))):
         return rejection.become(Failure.FATAL, "refused")
-    return rejection.become(code=kind if rejection.status in (200, 400) else None)
+    told = rejection.code("metadata", "error_type") or rejection.code("error_type")
+    return rejection.become(code=told if rejection.status in (200, 400) else None)
 
 
 def _unavailable(rejection: Rejection) -> ProviderError:
     """Nobody behind OpenRouter serves the model now: `availability` says whether that will pass."""
     rejection = rejection.waiting(amount(dig(rejection.error, "availability", "retry_after")))
-    code = rejection.says("availability", "code")
+    code = rejection.code("availability", "code")
     if dig(rejection.error, "availability", "retryable") is True:
         # OpenRouter has tried its other hosts already; without a time there is nothing to wait for.
         return rejection.become(Failure.FAILOVER if rejection.wait is None else Failure.RETRY, code)

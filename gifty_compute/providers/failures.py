@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError, TransportError
 from gifty_compute.providers.base import Ask
 
-__all__ = ["bad_answer", "by_status", "by_transport", "not_served", "retry_after", "word"]
+__all__ = ["bad_answer", "by_status", "by_transport", "coined", "not_served", "retry_after", "word"]
 
 _BY_STATUS = {
     400: Failure.FATAL,
@@ -45,6 +45,7 @@ _CODES = {
     529: "overloaded",
 }
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
+_COINED = re.compile(r"[A-Za-z]+(_[A-Za-z]+)+|[A-Za-z]+(Error|Exception)")
 
 
 def by_status(
@@ -103,5 +104,17 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
 
 
 def word(value: object) -> str | None:
-    """A provider's own error code if it is one short word, which cannot quote anybody's text."""
+    """A provider's own error code if it is one short word, to be compared with those that are known."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None
+
+
+def coined(value: object) -> str | None:
+    """The same if it may be told to logs, metrics and callers: a name that programmers coin.
+
+    A single word, or one with digits, may be somebody's: a name, a number, the whole of a short text.
+
+    >>> coined("model_not_found"), coined("ValueError"), coined("Ivanova"), coined("order-4711")
+    ('model_not_found', 'ValueError', None, None)
+    """
+    said = word(value)
+    return said if said is not None and _COINED.fullmatch(said) else None

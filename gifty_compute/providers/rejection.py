@@ -9,7 +9,7 @@ from typing import Any, Self
 import orjson
 
 from gifty_compute.errors import Failure, ProviderError
-from gifty_compute.providers.failures import by_status, retry_after, word
+from gifty_compute.providers.failures import by_status, coined, retry_after, word
 from gifty_compute.providers.foreign import dig
 from gifty_compute.transport.base import HttpResponse
 
@@ -62,8 +62,12 @@ class Rejection:
         return cls(200, said)
 
     def says(self, *path: str | int) -> str | None:
-        """The short word at this place of the error object; None where there is no such thing."""
+        """The short word at this place of the error object, to compare; None where there is no such thing."""
         return word(dig(self.error, *path))
+
+    def code(self, *path: str | int) -> str | None:
+        """The same as a code that may be told; None for a word that might be out of the input."""
+        return coined(dig(self.error, *path))
 
     def begins(self, *beginnings: str) -> bool:
         """Whether the provider's message begins so; for what is told in no other way."""

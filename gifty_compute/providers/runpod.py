@@ -17,7 +17,7 @@ from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.providers.base import Ask, Delta, Reply
 from gifty_compute.providers.chat import usage_of
 from gifty_compute.providers.exchange import Exchange, as_object
-from gifty_compute.providers.failures import bad_answer, not_served, word
+from gifty_compute.providers.failures import bad_answer, coined, not_served
 from gifty_compute.providers.foreign import amount, dig
 from gifty_compute.providers.openai_like import OpenaiLikeProvider
 from gifty_compute.providers.rejection import Rejection
@@ -219,7 +219,7 @@ def _failed(status: Any, error: Any) -> ProviderError:
         told = orjson.loads(error) if isinstance(error, str) else error
     except orjson.JSONDecodeError:
         told = None
-    kind = word(str(dig(told, "error_type") or "").removeprefix("<class '").removesuffix("'>"))
+    kind = coined(str(dig(told, "error_type") or "").removeprefix("<class '").removesuffix("'>"))
     return _refused(str(dig(told, "error_message") or error or ""), code=kind or code)
 
 

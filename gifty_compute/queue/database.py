@@ -61,9 +61,12 @@ def connect(dsn: str, *, pool_size: int = 8, clock: Clock | None = None) -> Data
     """
     try:
         url = make_url(dsn).set(drivername=_DRIVER)
-    except ArgumentError as error:
-        # The value may hold a password: it is not repeated.
-        raise InvalidConfig("DATABASE_URL is not postgresql://user:password@host/name") from error
+    except (ArgumentError, ValueError):
+        # Their words quote what they take for a port, which may be half of a password.
+        message = (
+            "DATABASE_URL is not postgresql://user:password@host/name; / : @ # in a password are %-encoded"
+        )
+        raise InvalidConfig(message) from None
     engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",
@@ -127,7 +130,9 @@ class Database:
                 raise _not_migrated() from error
             if error.connection_invalidated:
                 raise StoreUnavailable("the database connection broke; try again") from error
-            raise
+            raise _refused(error.orig) from None
+        except psycopg2.Error as error:
+            raise _refused(error) from None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -148,9 +153,6 @@ class Database:
         try:
             with self._patience.within(_driver(connection), _COPY_SECONDS):
                 cursor.copy_expert(QUERIES[query].text, file, _COPY_CHUNK)
-        except (psycopg2.DataError, psycopg2.IntegrityError) as error:
-            # PostgreSQL quotes the row; it must reach no log.
-            raise GiftyComputeError(f"PostgreSQL refused a row of a batch: {error.pgcode}") from None
         finally:
             cursor.close()
 
@@ -200,6 +202,13 @@ class Database:
 
 def _driver(connection: Connection) -> psycopg2.extensions.connection:
     return cast("psycopg2.extensions.connection", connection.connection.dbapi_connection)
+
+
+def _refused(error: BaseException | None) -> GiftyComputeError:
+    """What PostgreSQL says of a statement it quotes from it: rows and values, which must reach no log."""
+    told, code = type(error).__name__, getattr(error, "pgcode", None)
+    constraint = getattr(getattr(error, "diag", None), "constraint_name", None)
+    return GiftyComputeError(f"PostgreSQL refused: {told} {code}{f', {constraint}' if constraint else ''}")
 
 
 def _not_migrated() -> StoreUnavailable:

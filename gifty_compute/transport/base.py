@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 from gifty_compute.clock import Deadline
 
-__all__ = ["MAX_RESPONSE_BYTES", "HttpRequest", "HttpResponse", "HttpStream", "Transport"]
+__all__ = ["MAX_RESPONSE_BYTES", "HttpRequest", "HttpResponse", "HttpStream", "Transport", "host_of"]
 
 # 2048 vectors of 1,024 numbers as JSON text are about 45 MB.
 MAX_RESPONSE_BYTES = 64 * 2**20
@@ -80,3 +80,12 @@ class Transport(Protocol):
     def close(self) -> None:
         """Closes all idle connections."""
         ...
+
+
+def host_of(url: str) -> str:
+    """Host and port of a URL as errors name them: without the user and password that may stand before them.
+
+    >>> host_of("https://user:word@gpu.example:8443/v1?key=abc")
+    'gpu.example:8443'
+    """
+    return url.split("/", 3)[2].rpartition("@")[2].partition("?")[0]

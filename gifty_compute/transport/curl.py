@@ -15,7 +15,7 @@ import pycurl
 
 from gifty_compute.clock import Deadline
 from gifty_compute.errors import TransportError
-from gifty_compute.transport.base import HttpRequest, HttpResponse
+from gifty_compute.transport.base import HttpRequest, HttpResponse, host_of
 
 __all__ = ["CurlTransport"]
 
@@ -265,7 +265,7 @@ class _Exchange:
 
     def error(self, handle: Any, number: int) -> TransportError:
         """What libcurl's error means. Its own words name addresses and stay here."""
-        host = self.request.url.split("/", 3)[2]
+        host = host_of(self.request.url)
         sent = handle.getinfo(pycurl.REQUEST_SIZE) > 0
         if self._size > self.request.max_bytes:
             message = f"{host} answered more than {self.request.max_bytes} bytes"

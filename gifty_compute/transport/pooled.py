@@ -26,7 +26,7 @@ from urllib3.exceptions import (
 
 from gifty_compute.clock import Deadline
 from gifty_compute.errors import TransportError
-from gifty_compute.transport.base import HttpRequest, HttpResponse
+from gifty_compute.transport.base import HttpRequest, HttpResponse, host_of
 from gifty_compute.transport.dial import Dialer
 from gifty_compute.transport.watchdog import Watch, Watchdog
 
@@ -117,7 +117,7 @@ class PooledStream:
                 break
             size += len(piece)
             if size > self._request.max_bytes:
-                host = _host(self._request)
+                host = host_of(self._request.url)
                 message = f"{host} answered more than {self._request.max_bytes} bytes"
                 raise TransportError(message, code="response_too_large")
             yield piece
@@ -211,7 +211,7 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 def _translated(error: BaseException, request: HttpRequest, watch: Watch) -> TransportError:
-    host = _host(request)
+    host = host_of(request.url)
     if isinstance(error, NewConnectionError) and not watch.is_over:
         return TransportError(f"{host} cannot be reached", code="connect_failed", sent=False)
     if watch.is_over or isinstance(error, PoolTimeoutError):
@@ -225,7 +225,3 @@ def _translated(error: BaseException, request: HttpRequest, watch: Watch) -> Tra
     if isinstance(error, DecodeError):
         return TransportError(f"{host} answered what cannot be decoded", code="connection_lost")
     return TransportError(f"the connection to {host} was lost", code="connection_lost")
-
-
-def _host(request: HttpRequest) -> str:
-    return request.url.split("/", 3)[2]

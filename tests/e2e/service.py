@@ -38,10 +38,10 @@ def eventually(true: Callable[[], Any], *, within: float, what: str) -> Any:
 
 
 class Service:
-    """A running stack: its run.json, and calls to its API."""
+    """A running stack: its run.json, what it says, and calls to its API."""
 
-    def __init__(self, process: subprocess.Popen[str], data_dir: Path) -> None:
-        self.process, self.data_dir = process, data_dir
+    def __init__(self, process: subprocess.Popen[str], data_dir: Path, lines: list[str]) -> None:
+        self.process, self.data_dir, self.lines = process, data_dir, lines
         self.session = requests.Session()
 
     @property
@@ -127,7 +127,7 @@ def service(
     try:
         eventually(lambda: ready.is_set() or process.poll() is not None, within=90, what="up is ready")
         assert ready.is_set(), "".join(lines)
-        yield Service(process, data_dir)
+        yield Service(process, data_dir, lines)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

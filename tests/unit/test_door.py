@@ -26,8 +26,10 @@ def test_an_address_is_taken_without_the_slash_at_its_end() -> None:
         "http://h:0",
         "http://[::1",
         "https://me:secret@h",
-        "https://h/?a=1",
-        "https://h/#a",
+        "https://h/?a=secret",
+        "https://h/#secret",
+        "h/?key=secret",
+        "ftp://h/?key=secret",
     ],
 )
 def test_what_is_no_address_is_refused_and_a_password_in_it_is_not_quoted(url: str) -> None:

@@ -189,3 +189,33 @@ def test_a_process_that_only_reads_logic_needs_no_address_at_all(environment: py
     environment.setenv("LOGIC_CONFIG_PATH", "/etc/gifty/logic.yaml")
 
     assert read_logic_settings().logic_config_path == Path("/etc/gifty/logic.yaml")
+
+
+@pytest.mark.parametrize("variable", ["REDIS_URL", "CACHE_REDIS_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:kanarejka/kanarejka@h/0",
+        "redis://:kanarejka#1@h/0",
+        "redis://:kanarejka@h:63x9/0",
+        "redis://[kanarejka/0",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_and_not_quoted(
+    environment: pytest.MonkeyPatch, variable: str, url: str
+) -> None:
+    environment.setenv(variable, url)
+
+    with pytest.raises(InvalidConfig, match=variable) as refused:
+        read_settings()
+
+    assert "kanarejka" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    "url", ["unix://:word@/run/valkey.sock?db=1", "rediss://u:w%2Fw@h:6379/1", "redis://h"]
+)
+def test_an_address_that_can_be_read_is_taken(environment: pytest.MonkeyPatch, url: str) -> None:
+    environment.setenv("REDIS_URL", url)
+
+    assert read_settings().redis_url.get_secret_value() == url

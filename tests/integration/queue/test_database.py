@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Iterator
 from random import Random
 
@@ -9,11 +11,13 @@ import psycopg2
 import pytest
 from sqlalchemy import text
 
+from gifty_compute.errors import GiftyComputeError, InvalidConfig
 from gifty_compute.logic.logic import Logic
 from gifty_compute.migrations import migrate
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.prepared import PREPARED
+from gifty_compute.queue.sql import QUERIES
 from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import Holder, SubmitRequest, Want
 
@@ -93,3 +97,34 @@ def test_a_later_migration_may_add_a_column_under_prepared_statements(
     newer.close()
 
     _work(store, leases)
+
+
+WORD = "kanarejka"
+STATEMENTS = {
+    "submit": dict.fromkeys(re.findall(r"(?<!:):(\w+)", QUERIES["submit"].text), WORD),
+    "get": {"id": WORD},
+    "mint_token": {
+        **dict.fromkeys(("name", "trust", "created_by"), WORD),
+        "id": "b" * 32,
+        "hash": None,
+        "task_types": [WORD],
+        "expires_in_days": None,
+    },
+}
+
+
+@pytest.mark.parametrize("query", STATEMENTS)
+def test_what_postgresql_refuses_is_not_quoted(single: Database, query: str) -> None:
+    """Its own words quote values and rows, of a prepared statement and of any other."""
+    with pytest.raises(GiftyComputeError, match="PostgreSQL refused: ") as refused:
+        single.rows(query, **STATEMENTS[query])
+
+    assert WORD not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("dsn", [f"postgresql://u:p@h:{WORD}/db", WORD, f"postgresql://u:{WORD}@h:5x/d"])
+def test_an_address_that_cannot_be_read_is_refused_and_not_quoted(dsn: str) -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        connect(dsn)
+
+    assert WORD not in "".join(traceback.format_exception(refused.value))

@@ -318,7 +318,7 @@ def test_after_every_failure_the_next_exchange_is_sound(transport: Transport) ->
 def test_nobody_listens(transport: Transport) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/secret?key=1"
+        url = f"http://user:secret@127.0.0.1:{taken.getsockname()[1]}/secret?key=1"
         with pytest.raises(TransportError) as caught:
             transport.send(HttpRequest("GET", url, {}), within())
 
