@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from gifty_compute.wire.task import Status
@@ -25,13 +25,21 @@ def _rfc_3339(value: Any) -> Any:
     return value
 
 
+def _in_utc(value: datetime) -> datetime:
+    # PostgreSQL knows no zone beyond 16 hours, and what it gives back must have a year that Python knows.
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise PydanticCustomError("not_a_time", "not a time from the year 1 to 9999 in UTC") from error
+
+
 class BatchOptions(BaseModel):
     """What is asked of a batch as a whole."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     callback_url: str | None = Field(default=None, max_length=2048)
-    finish_by: Annotated[AwareDatetime, BeforeValidator(_rfc_3339)] | None = Field(
+    finish_by: Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)] | None = Field(
         default=None, description="When all of it shall be done; a time in the future."
     )
     max_cost: float | None = Field(
