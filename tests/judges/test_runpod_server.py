@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from gifty_compute.clock import Deadline
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.high import build_high_road
@@ -164,7 +165,9 @@ def test_a_job_that_is_not_done_in_time_is_cancelled(
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_whole_road_takes_it_for_runpod(server: str, transport: Noting, form: str) -> None:
     environ = {"RUNPOD_API_BASE": server, "RUNPOD_API_KEY": "any-key"}
-    high = build_high_road(environ, NO_REDIS, EngineShelf(), CLOCK, Random(1), transport=transport)
+    high = build_high_road(
+        environ, NO_REDIS, Inference(EngineShelf(), CLOCK), CLOCK, Random(1), transport=transport
+    )
     logic = logic_for("runpod", "embedding", f"providers: {{runpod: {{format: {form}}}}}")
 
     answer = high.router.run(call_of(logic, "embedding"))

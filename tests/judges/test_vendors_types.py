@@ -33,6 +33,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import TypedDict
 
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.high import HighRoad, build_high_road
 from tests.fakes.server import FakeProviders, Received
@@ -170,7 +171,7 @@ def road(fake: FakeProviders) -> Iterator[Callable[[str], HighRoad]]:
 
     def build(provider: str) -> HighRoad:
         environ = fake.environ(provider)
-        made.append(build_high_road(environ, NO_REDIS, EngineShelf(), CLOCK, Random(1)))
+        made.append(build_high_road(environ, NO_REDIS, Inference(EngineShelf(), CLOCK), CLOCK, Random(1)))
         return made[-1]
 
     yield build

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gifty_compute.clock import Deadline, SystemClock
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
@@ -43,7 +44,16 @@ def road(fake: FakeProviders, transport: Transport) -> Iterator[Callable[..., Hi
 
     def build(*providers: str) -> HighRoad:
         environ = fake.environ(*providers)
-        made.append(build_high_road(environ, NO_REDIS, EngineShelf(), CLOCK, Random(1), transport=transport))
+        made.append(
+            build_high_road(
+                environ,
+                NO_REDIS,
+                Inference(EngineShelf(), CLOCK),
+                CLOCK,
+                Random(1),
+                transport=transport,
+            )
+        )
         return made[-1]
 
     yield build

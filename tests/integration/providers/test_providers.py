@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import NoRoute
 from gifty_compute.high import HighRoad, build_high_road
@@ -126,7 +127,7 @@ def test_a_proxy_is_used_for_the_providers_if_the_operator_names_one(
     )
     with RawServer(answer_nothing) as proxy:
         environ = {"INTELLIGENCE_API_TOKEN": "k", "PROVIDERS_PROXY": proxy.url}
-        high = build_high_road(environ, NO_REDIS, EngineShelf(), CLOCK, Random(1))
+        high = build_high_road(environ, NO_REDIS, Inference(EngineShelf(), CLOCK), CLOCK, Random(1))
         with pytest.raises(NoRoute):
             high.router.run(call_of(logic, "embedding"))
         high.close()

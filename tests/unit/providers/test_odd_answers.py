@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gifty_compute.clock import Deadline
+from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import GiftyComputeError, ProviderError
 from gifty_compute.high import HighRoad, build_high_road
@@ -139,7 +140,14 @@ def road_of(rng: Random) -> HighRoad:
         if variable is not None
     }
     nowhere = "redis://127.0.0.1:1/0"
-    return build_high_road(environ, nowhere, EngineShelf(), HandClock(), rng, transport=OddTransport(rng))
+    return build_high_road(
+        environ,
+        nowhere,
+        Inference(EngineShelf(), HandClock()),
+        HandClock(),
+        rng,
+        transport=OddTransport(rng),
+    )
 
 
 @pytest.mark.parametrize(("provider", "kind", "form"), CASES)
