@@ -51,10 +51,14 @@ class Engine(Protocol):
     pass_tokens: int
     """The largest pass: rows times the longest of them, or their sum if packed. A longer row goes alone."""
     row_tokens: float
-    """What a pass costs beside its tokens, in tokens: c0 in the planner's sum."""
+    """What a pass costs beside its tokens, in tokens: c0 in the planner's sum, a guess until the warm-up."""
 
     def prepare(self, task_type: str, payload: dict[str, Any]) -> Job:
         """The payload's rows. Raises EngineError for one that this model cannot do."""
+        ...
+
+    def samples(self) -> Sequence[Sequence[Row]]:
+        """Passes for the warm-up, of short and different shapes; none where nothing is to be learnt."""
         ...
 
     def forward(self, rows: Sequence[Row]) -> Sequence[Any]:

@@ -22,6 +22,7 @@ from gifty_compute.engines.base import Engine, Job, Row
 from gifty_compute.engines.budget import Budget
 from gifty_compute.engines.planner import plan
 from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.engines.warmup import warm_up
 from gifty_compute.errors import EngineError, OutOfMemory, Unavailable
 
 __all__ = ["Inference"]
@@ -70,6 +71,7 @@ class Inference:
         self._tokens = 0
         self._pace = 0.0
         self._budgets: dict[str, Budget] = {}
+        self._row_tokens: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -84,8 +86,13 @@ class Inference:
         return sum(budget.shrunk for budget in self._budgets.values())
 
     def load(self, model: str) -> Engine:
-        """The model's engine, loaded. Raises EngineError."""
-        return self._shelf.get(model)
+        """The model's engine, loaded and warm; to be called before the first of its work.
+
+        Raises EngineError.
+        """
+        engine = self._shelf.get(model)
+        self._row_tokens[model] = warm_up(engine, self._clock)
+        return engine
 
     def submit(
         self,
@@ -176,7 +183,7 @@ class Inference:
         found = plan(
             lengths,
             pass_tokens=self._budget(engine).tokens,
-            row_tokens=engine.row_tokens,
+            row_tokens=self._row_tokens.get(engine.model, engine.row_tokens),
             packed=engine.packed,
         )
         return [[places[position] for position in one] for one in sorted(found, key=min)]

