@@ -113,6 +113,7 @@ def claim(query: ClaimQuery) -> Response:
         rest = want.model_copy(update={"limit": want.limit - len(canary)})
         claimed = _claim(core(), holder, rest) if rest.limit else _none(core())
         claimed = claimed.model_copy(update={"tasks": (*canary, *claimed.tasks)})
+    core().fleet.asked(query.worker_id, want.models, claimed.tasks)
     if not claimed.tasks and want.wait_seconds:
         body = _long_poll(core(), admission(), holder, want)
         return Response(body, mimetype="application/json")
@@ -164,6 +165,7 @@ def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> 
             yield b" "
             claimed = _claim(core, holder, want)
             if claimed.tasks:
+                core.fleet.asked(holder.worker_id, want.models, claimed.tasks)
                 break
             unlucky += 1
             core.clock.sleep(min(until.remaining, _UNLUCKY.ceiling(unlucky)))
@@ -186,6 +188,7 @@ def heartbeat(body: HeartbeatRequest) -> Response:
     with admission().worker_place():
         holder = holder_of(body.worker_id, body.session)
         extension = core().leases.extend(holder, body.tasks, exhaustive=body.exhaustive)
+    core().fleet.beat(body.worker_id, body.info, len(body.tasks) if body.exhaustive else None)
     answer: dict[str, Any] = {
         "lease_seconds": logic.leases.seconds,
         "lost": extension.lost,
@@ -207,4 +210,5 @@ def release(body: ReleaseRequest) -> Response:
     with admission().worker_place():
         holder = holder_of(body.worker_id, body.session)
         released = core().leases.release(holder, body.tasks, body.reason)
+    core().fleet.released(body.worker_id, len(released))
     return json_answer({"released": released})

@@ -79,7 +79,12 @@ def results(body: ResultsRequest) -> Response:
 
 
 def _take(core: Core, holder: Holder, outcome: Outcome, stored: Task) -> Task:
-    task = _as_said(holder, stored, outcome)
+    ended = _end(core, holder, outcome, _as_said(holder, stored, outcome))
+    core.fleet.ended(holder.worker_id or stored.worker_id, stored, good=outcome.status == "completed")
+    return ended
+
+
+def _end(core: Core, holder: Holder, outcome: Outcome, task: Task) -> Task:
     if outcome.status == "failed":
         return core.leases.fail(holder, task, outcome.error or _NO_REASON, retryable=outcome.retryable)
     own = this_request().worker_token
@@ -135,6 +140,8 @@ class _Bulk:
             good, self._core.leases.complete_many(self._holder, pairs), strict=True
         ):
             self._verdicts[place] = _refused(one.id, error) if error else _taken(one, "completed")
+            if error is None:
+                self._core.fleet.ended(self._holder.worker_id, self._tasks[one.id], good=True)
 
     def _is_whole(self, outcome: Outcome) -> bool:
         """Whether nothing but its result is left to judge; what a stranger says is judged one by one."""

@@ -25,6 +25,7 @@ core.high.start(lambda: core.logic)
 core.maintainer.start()
 core.callbacks.start()
 core.payer.start()
+core.fleet.start()
 app = create_app(core)
 # What is loaded by now stays. A full pass of the collector over it stops all threads for 50 ms.
 gc.collect()

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from random import Random
 
 from celery import Celery
+from prometheus_client import CollectorRegistry
 
 from gifty_compute.callbacks.build import Callbacks, build_callbacks
 from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
+from gifty_compute.fleet.fleet import Fleet
+from gifty_compute.fleet.herald import SILENCE_SECONDS, Herald
+from gifty_compute.fleet.roster import Roster
 from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.watch import LogicWatch
@@ -63,6 +67,7 @@ class Core:
     payer: Payer
     trust: Trust
     maintainer: Maintainer
+    fleet: Fleet
     high: HighRoad
     inference: Inference
 
@@ -77,6 +82,7 @@ class Core:
 
     def close(self) -> None:
         self.payer.stop()
+        self.fleet.stop()
         self.high.close()
         self.inference.close()
         self.logic_watch.stop()
@@ -162,6 +168,12 @@ def build(
             clock=clock,
             metrics=MaintainMetrics(high.registry),
         ),
+        fleet=_fleet(celery, clock, high.registry),
         high=high,
         inference=inference,
     )
+
+
+def _fleet(celery: Celery, clock: Clock, registry: CollectorRegistry) -> Fleet:
+    roster = Roster(SILENCE_SECONDS)
+    return Fleet(roster, Herald(celery, roster, clock, SILENCE_SECONDS, registry), clock)

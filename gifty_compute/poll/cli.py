@@ -27,6 +27,7 @@ from gifty_compute.logic.source import DEFAULT_LOGIC
 from gifty_compute.perform import Performer, Tools
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.loop import PollLoop
+from gifty_compute.poll.machine import describe
 from gifty_compute.version import VERSION
 from gifty_compute.wire.kinds import KINDS
 from gifty_compute.wire.task import Holder, Task, Want
@@ -71,7 +72,7 @@ def main(api: str, token: str, worker_id: str | None, models: tuple[str, ...], l
     A second Ctrl-C stops at once.
     """
     try:
-        client = PollClient(api, token.strip())
+        client = PollClient(api, token.strip(), info=describe(models))
         _refuse_unknown(models)
     except InvalidConfig as error:
         raise click.UsageError(error.message) from error

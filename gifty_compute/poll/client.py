@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -34,6 +35,8 @@ from gifty_compute.wire.task import (
 )
 
 __all__ = ["PollClient"]
+
+log = logging.getLogger(__name__)
 
 _WORKERS = "/internal/workers"
 # Connect, read. A claim or a heartbeat that takes longer than a third of a lease comes too late anyway.
@@ -70,12 +73,18 @@ class PollClient:
         token: str,
         *,
         timeout: tuple[float, float] = _TIMEOUT,
+        info: Mapping[str, Any] | None = None,
         new_session: Callable[[], requests.Session] = requests.Session,
     ) -> None:
-        """Raises InvalidConfig for an address that is not http(s), or a token that fits no header."""
+        """`info` is what operators see of this worker.
+
+        It goes along with each heartbeat, of which one without tasks follows the first claim. Raises
+        InvalidConfig for an address that is not http(s), or a token that fits no header.
+        """
         self._base = checked_url(base_url)
         self._auth = _Bearer(checked_token(token))
         self._timeout = timeout
+        self._info, self._introduced = info, info is None
         self._new_session = new_session
         self._own = threading.local()
         self._unanswered: dict[tuple[Holder, Want], UUID] = {}
@@ -85,16 +94,30 @@ class PollClient:
         claim_id = want.claim_id or self._unanswered.pop(key, None) or uuid4()
         try:
             query = _query(holder, want, claim_id)
-            return self._call("GET", "/tasks", _ClaimAnswer, params=query, patience=want.wait_seconds)
+            claimed = self._call("GET", "/tasks", _ClaimAnswer, params=query, patience=want.wait_seconds)
         except Unavailable:
             if want.claim_id is None:
                 self._unanswered[key] = claim_id
             raise
+        if not self._introduced and not want.bare:
+            self._introduce(holder)
+        return claimed
+
+    def _introduce(self, holder: Holder) -> None:
+        """Says who this is before the first lease is renewed: an idle worker sends no other heartbeat."""
+        try:
+            self.extend(holder, [])
+        except Unavailable as error:
+            log.info("the worker is not introduced yet: %s", error)
+        else:
+            self._introduced = True
 
     def extend(self, holder: Holder, held: list[Held], *, exhaustive: bool = False) -> Extension:
         body = HeartbeatRequest(
             worker_id=holder.worker_id, session=holder.session, exhaustive=exhaustive, tasks=held
         )
+        if self._info is not None:
+            body = body.model_copy(update={"info": dict(self._info)})
         return self._call("POST", "/heartbeat", Extension, body=_json(body))
 
     def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:

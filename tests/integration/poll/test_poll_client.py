@@ -458,3 +458,17 @@ def test_a_heartbeat_does_not_wait_behind_a_slow_result(facade: Any, fault: Any,
     slow.join(10)
 
     assert answered_meanwhile
+
+
+def test_a_worker_is_introduced_after_its_first_claim_and_named_in_each_heartbeat(
+    facade: Any, token: str
+) -> None:
+    client = PollClient(facade.url, token, info={"gpu": "Tesla T4"})
+    holder = Holder(worker_id="kaggle-1", session="s")
+
+    client.claim(holder, Want())
+    client.claim(holder, Want())
+    client.extend(holder, [])
+
+    said = [(body["tasks"], body["info"]) for body in facade.made("/heartbeat")]
+    assert said == [([], {"gpu": "Tesla T4"})] * 2
