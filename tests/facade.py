@@ -41,7 +41,9 @@ class RunningFacade:
 
 
 @contextmanager
-def running_facade(folder: Path, environ: Mapping[str, str], *, threads: int = 64) -> Iterator[RunningFacade]:
+def running_facade(
+    folder: Path, environ: Mapping[str, str], *, threads: int = 64, checkout: Path = ROOT
+) -> Iterator[RunningFacade]:
     """Ready at the beginning of the block, ended by SIGTERM after it."""
     addresses = choose_addresses(0)
     program = programs(
@@ -54,7 +56,7 @@ def running_facade(folder: Path, environ: Mapping[str, str], *, threads: int = 6
     )[0]
     log = folder / "facade.log"
     url = addresses.api_url
-    with log.open("ab") as file, process_of(program.argv, environ, file, threads) as process:
+    with log.open("ab") as file, process_of(program.argv, environ, file, threads, checkout) as process:
         eventually(
             lambda: process.poll() is not None or _answers(f"{url}/healthz"),
             within=60,
@@ -66,14 +68,14 @@ def running_facade(folder: Path, environ: Mapping[str, str], *, threads: int = 6
 
 @contextmanager
 def process_of(
-    argv: tuple[str, ...], environ: Mapping[str, str], output: Any, threads: int = 64
+    argv: tuple[str, ...], environ: Mapping[str, str], output: Any, threads: int = 64, folder: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program of ours, which sees of this environment only what a shell has."""
     shell = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     common = {"LOGIC_CONFIG_PATH": str(LOCAL_LOGIC), "FACADE_THREADS": str(threads), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         argv,
-        cwd=ROOT,
+        cwd=folder,
         env={**shell, **common, **TOKENS, **environ},
         stdout=output,
         stderr=subprocess.STDOUT,
