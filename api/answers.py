@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response
 
+from gifty_compute.arrays import np
 from gifty_compute.wire import vectors
 from gifty_compute.wire.json import write_json
 from gifty_compute.wire.task import Task
@@ -38,7 +39,8 @@ class _Whole(Response):
 def task_json(task: Task, encoding_format: str = "float") -> dict[str, Any]:
     """The task's fields, not copied: `result.embeddings` may be an array; as base64 it is the binary form."""
     fields = dict(task.__dict__)
-    if encoding_format == "base64" and task.result and "embeddings" in task.result:
-        binary = vectors.encode(vectors.decode(task.result["embeddings"]))
-        fields["result"] = {**task.result, "embeddings": binary}
+    result = task.result or {}
+    found = result.get("embeddings") if encoding_format == "base64" else None
+    if found is not None and isinstance(found, np.ndarray):
+        fields["result"] = {**result, "embeddings": vectors.encode(found)}
     return fields

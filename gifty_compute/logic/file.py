@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from gifty_compute.logic.task_types import TaskTypeName, TaskTypeSection
 from gifty_compute.wire.classify import InternalCategory
 from gifty_compute.wire.host import Host, read_host
 
@@ -288,6 +289,7 @@ class LogicFile(Section):
     leases: LeasesSection = LeasesSection()
     limits: ClientLimitsSection = ClientLimitsSection()
     low: dict[KindName, LowSection] = {}
+    task_types: dict[TaskTypeName, TaskTypeSection] = {}
     trust: TrustSection = TrustSection()
     callbacks: CallbacksSection = CallbacksSection()
     retention: RetentionSection = RetentionSection()

@@ -27,6 +27,7 @@ from gifty_compute.logic.offers import (
     refuse_unpriced_budgets,
 )
 from gifty_compute.logic.reference import Reference
+from gifty_compute.logic.task_types import TaskTypeSection
 from gifty_compute.wire.expected import Expected
 
 __all__ = ["KINDS", "Logic", "Model", "Offer"]
@@ -175,7 +176,7 @@ class Logic:
 
     def require_type(self, task_type: str) -> None:
         """Raises InvalidRequest unless something here can do tasks of this type."""
-        if task_type not in KINDS:
+        if task_type not in KINDS and task_type not in self.file.task_types:
             message = f"there is no task type {task_type[:60]!r}"
             raise InvalidRequest(message, param="task_type", code="unknown_task_type")
 
@@ -201,8 +202,18 @@ class Logic:
         """What was made before, of models that the file has."""
         return {}
 
+    def declared(self, task_type: str) -> TaskTypeSection | None:
+        """The type as the file declares it; None for one that is built in, or unknown."""
+        return self.file.task_types.get(task_type)
+
+    def model_of_declared(self, task_type: str) -> str:
+        """What the tasks of a declared type are named by where others name a model."""
+        return self.file.task_types[task_type].model or task_type
+
     def space_name(self, kind: str, model_name: str) -> str | None:
         """The name of the space of this model's vectors; None where the work makes none."""
+        if kind in self.file.task_types:
+            return None
         return self.expected(kind, model_name).space
 
     def offered(
@@ -211,8 +222,15 @@ class Logic:
         """The (task type, model) pairs that a worker asking for these may be handed.
 
         Without models: those of the named spaces, else each type's configured default only. Unknown names
-        match nothing.
+        match nothing. A declared type is handed out to who names it, whatever models he names.
         """
+        pairs = self._offered_kinds(task_types, models, spaces)
+        declared = [one for one in task_types if one in self.file.task_types and not spaces]
+        return pairs + [(one, self.model_of_declared(one)) for one in declared]
+
+    def _offered_kinds(
+        self, task_types: tuple[str, ...], models: tuple[str, ...], spaces: tuple[str, ...]
+    ) -> list[tuple[str, str]]:
         kinds = [kind for kind in task_types or KINDS if kind in KINDS]
         if not models and not spaces:
             return [(kind, self.model(kind, None).name) for kind in kinds]

@@ -32,6 +32,10 @@ def checked(logic: Logic, task: Task, result: dict[str, Any]) -> Checked:
     if task.status in ("failed", "cancelled"):
         raise TaskFinished(f"task {task.id} is {task.status} already")
     logic.require_type(task.task_type)
+    declared = logic.declared(task.task_type)
+    if declared is not None:
+        model = task.model or logic.model_of_declared(task.task_type)
+        return Checked(task, declared.check_result(result), model, None)
     # An adopted task that was in work has no model yet; one that was submitted has all of this.
     payload = logic.place(task.task_type, task.payload)
     model = str(task.model or payload["model"])

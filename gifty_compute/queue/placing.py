@@ -34,11 +34,19 @@ def columns_of(logic: Logic, request: SubmitRequest) -> dict[str, Any]:
 def placed(logic: Logic, task_type: str, payload: dict[str, Any], *, where: str = "") -> dict[str, Any]:
     """The columns payload, model, space and tokens of such a task. Raises InvalidRequest."""
     logic.require_type(task_type)
+    declared = logic.declared(task_type)
+    if declared is not None:
+        declared.check_payload(payload, where)
+        return _columns(logic, task_type, payload, logic.model_of_declared(task_type))
     parse(KINDS[task_type].payload, payload, where=where)
     full = logic.place(task_type, payload)
+    return _columns(logic, task_type, full, full["model"])
+
+
+def _columns(logic: Logic, task_type: str, payload: dict[str, Any], model: str) -> dict[str, Any]:
     return {
-        "payload": orjson.dumps(full).decode(),
-        "model": full["model"],
-        "space": logic.space_name(task_type, full["model"]),
-        "tokens": estimated_tokens(full),
+        "payload": orjson.dumps(payload).decode(),
+        "model": model,
+        "space": logic.space_name(task_type, model),
+        "tokens": estimated_tokens(payload),
     }

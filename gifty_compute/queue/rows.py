@@ -96,11 +96,12 @@ def _read(value: Any) -> Any:
 def result_columns(result: dict[str, Any]) -> dict[str, Any]:
     """A checked result as the parameters of `complete`: JSON, and vectors as bytes beside it."""
     vectors = result.get("embeddings")
-    if vectors is None:
+    # Of a declared type they may be anything. Where there are none, numpy need not be there.
+    if vectors is None or not isinstance(vectors, np.ndarray):
         beside: dict[str, Any] = {"dtype": None, "rows": None, "dim": None, "data": None}
     else:
         rows, dim = vectors.shape
         little = np.ascontiguousarray(vectors).astype(vectors.dtype.newbyteorder("<"), copy=False)
         beside = {"dtype": vectors.dtype.name, "rows": rows, "dim": dim, "data": little.tobytes()}
-    rest = {name: value for name, value in result.items() if name != "embeddings"}
-    return {"result": orjson.dumps(rest).decode(), **beside}
+        result = {name: value for name, value in result.items() if name != "embeddings"}
+    return {"result": orjson.dumps(result).decode(), **beside}
