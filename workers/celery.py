@@ -9,11 +9,18 @@ from gifty_compute.logging import configure_logging
 from gifty_compute.logic.source import read_logic
 from gifty_compute.queue.announce import queue_name
 from gifty_compute.settings import read_bridge_settings, read_logic_settings
+from workers import outage
 from workers import telling as telling  # makes Celery know it
 from workers.tasks import ENGINE, register
 
 configure_logging()
-app = Celery("gifty-compute", config_source="celeryconfig", set_as_current=False)
+app = Celery(
+    "gifty-compute",
+    config_source="celeryconfig",
+    events=f"{outage.__name__}:Events",
+    task_cls=f"{outage.__name__}:Task",
+    set_as_current=False,
+)
 settings = read_logic_settings()
 logic = read_logic(settings.logic_config_path, settings.llm_overrides)
 served = logic.pairs_of_engine(ENGINE)

@@ -16,9 +16,10 @@ _CHUNK = 64 * 1024
 class FaultProxy:
     """Listens on 127.0.0.1 and passes everything on to a Unix socket, until told otherwise.
 
-    `hang`: nothing passes in either direction, connections stay open. `cut_replies`: requests pass; the next
-    reply to each is swallowed and the connection broken, so that nobody knows what became of the request.
-    `cut` breaks all connections once. Closing the proxy leaves no thread and no socket behind.
+    `hanging`: nothing passes in either direction, connections stay open. `lose_replies`: requests pass; the
+    next reply to each is swallowed and the connection broken, nobody knows what became of the request;
+    `lose_reply_to` chooses it by a word in it. `cut` breaks all connections once. Closing the proxy leaves no
+    thread and no socket behind.
     """
 
     def __init__(self, target: str) -> None:
@@ -28,6 +29,8 @@ class FaultProxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._losing = 0
+        self._word: bytes | None = None
+        self._doomed: set[tuple[socket.socket, socket.socket]] = set()
         self._guard = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._threads: list[threading.Thread] = []
@@ -40,6 +43,12 @@ class FaultProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all connections; new ones are refused. May be called twice."""
+        if self._closed:
+            return
         self._closed = True
         self._flowing.set()
         # A blocked accept does not notice that its socket is closed; a connection wakes it.
@@ -63,6 +72,11 @@ class FaultProxy:
         """The next so many replies are swallowed, each with its connection."""
         with self._guard:
             self._losing += count
+
+    def lose_reply_to(self, word: bytes) -> None:
+        """The reply to the next request with this word is swallowed, with its connection."""
+        with self._guard:
+            self._losing, self._word = self._losing + 1, word
 
     @property
     def still_to_lose(self) -> int:
@@ -109,7 +123,7 @@ class FaultProxy:
         try:
             while data := source.recv(_CHUNK):
                 self._flowing.wait()
-                if reply and self._lose():
+                if self._lose(pair, data, reply=reply):
                     break
                 sink.sendall(data)
         except OSError:
@@ -117,11 +131,18 @@ class FaultProxy:
         finally:
             self._break(pair)
 
-    def _lose(self) -> bool:
+    def _lose(self, pair: tuple[socket.socket, socket.socket], data: bytes, *, reply: bool) -> bool:
+        """Whether this is a reply that must be lost; a request may doom the reply to it."""
         with self._guard:
-            if self._losing == 0:
+            if not reply:
+                if self._word is not None and self._word in data:
+                    self._word = None
+                    self._doomed.add(pair)
+                return False
+            if self._losing == 0 or ((self._word is not None or self._doomed) and pair not in self._doomed):
                 return False
             self._losing -= 1
+            self._doomed.discard(pair)
             return True
 
     def _break(self, pair: tuple[socket.socket, socket.socket]) -> None:

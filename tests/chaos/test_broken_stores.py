@@ -118,6 +118,37 @@ def test_lost_replies_of_redis_lose_nothing(
     report(f"{TASKS} tasks, 10 replies, 1 cut", fleet.all_ended(within=300))
 
 
+def test_a_celery_worker_goes_on_after_an_acknowledgement_was_lost(
+    new_fleet: NewFleet, report: Report, redis_proxy: FaultProxy
+) -> None:
+    fleet = new_fleet(redis_url=through(redis_proxy))
+    fleet.facade()
+    fleet.celery("celery-1")
+    fleet.wait_ready()
+
+    redis_proxy.lose_reply_to(b"HDEL")
+    fleet.submit(1)
+    eventually(lambda: redis_proxy.still_to_lose == 0, within=60, what="the acknowledgement is lost")
+    fleet.submit(5)
+
+    report("6 tasks, 1 reply", fleet.all_ended(within=30))
+
+
+def test_a_worker_whose_redis_is_away_ends_when_it_is_told_to(
+    new_fleet: NewFleet, redis_proxy: FaultProxy
+) -> None:
+    fleet = new_fleet(redis_url=through(redis_proxy))
+    fleet.celery("celery-1")
+    fleet.wait_ready()
+
+    redis_proxy.close()
+    eventually(
+        lambda: "Connection to broker lost" in fleet.log("celery-1"), within=60, what="the worker notices"
+    )
+
+    assert fleet.stop("celery-1") == 0, "it had to be killed"
+
+
 def test_immediate_restarts_of_postgres_lose_nothing(
     new_fleet: NewFleet, report: Report, servers: tuple[Postgres, Valkey]
 ) -> None:
