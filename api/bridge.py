@@ -112,7 +112,10 @@ def claim(query: ClaimQuery) -> Response:
         canary = core().trust.canary(holder, own, want) if own and not holder.trusted else ()
         rest = want.model_copy(update={"limit": want.limit - len(canary)})
         claimed = _claim(core(), holder, rest) if rest.limit else _none(core())
-        claimed = claimed.model_copy(update={"tasks": (*canary, *claimed.tasks)})
+        if canary:
+            # Not always in front, where it would be looked for.
+            mixed = core().rng.sample([*canary, *claimed.tasks], len(canary) + len(claimed.tasks))
+            claimed = claimed.model_copy(update={"tasks": tuple(mixed)})
     core().fleet.asked(query.worker_id, want.models, claimed.tasks)
     if not claimed.tasks and want.wait_seconds:
         body = _long_poll(core(), admission(), holder, want)

@@ -184,6 +184,7 @@ class LeaseStore:
             attempt=task.attempt or None,
             credential=holder.credential,
             strict=holder.strict,
+            trusted=holder.trusted,
             error=error,
             retryable=retryable,
             backoff_base=_RETRY_BACKOFF.base,

@@ -20,8 +20,8 @@ from gifty_compute.errors import Conflict, InvalidResult, LeaseLost
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.leases import LeaseStore
-from gifty_compute.queue.outcome import checked
-from gifty_compute.queue.rows import result_columns, task_of
+from gifty_compute.queue.outcome import checked, was_handed
+from gifty_compute.queue.rows import result_columns, stored_row, task_of
 from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.wire import vectors
 from gifty_compute.wire.size import estimated_tokens
@@ -31,6 +31,8 @@ from gifty_compute.wire.token import WorkerToken
 __all__ = ["Trust", "implausible"]
 
 _TEXTS_OF_A_CANARY = 2
+# Like other tasks it seems to have waited: one that was made when it was claimed would be known by that.
+_OLDEST_CANARY_SECONDS = 600.0
 
 
 def implausible(
@@ -66,6 +68,8 @@ class Trust:
         the token into quarantine.
         """
         logic = self._logic()
+        if not was_handed(stored_row(self._db, task.id), holder, task.attempt):
+            raise LeaseLost(f"task {task.id}: attempt {task.attempt} was not handed to this token")
         kept = self._db.row("kept_result", id=str(task.id), attempt=task.attempt)
         if kept is not None and kept["referee_id"] is None and kept["stage"] == "held":
             return self._judge_canary(task, kept, checked(logic, task, result).result)
@@ -73,7 +77,7 @@ class Trust:
             return self._again(holder, task, result, kept)
         outcome = checked(logic, task, result)
         self._refuse_the_implausible(logic, token, task, outcome.result["embeddings"])
-        if token.verified < logic.file.trust.held:
+        if token.quarantined_at is not None or token.verified < logic.file.trust.held:
             return self._hold(logic, holder, token, task, outcome.result)
         rate = max(1 / max(token.valid_in_a_row, 1), logic.file.trust.least_rate)
         referee = uuid4() if self._rng.random() < rate else None
@@ -119,6 +123,7 @@ class Trust:
             session=holder.session,
             token_id=str(token.id),
             lease_seconds=want.lease_seconds or logic.file.leases.seconds,
+            age_seconds=self._rng.uniform(5, _OLDEST_CANARY_SECONDS),
             rows=len(places),
             dim=reference.dim,
             data=golden.tobytes(),

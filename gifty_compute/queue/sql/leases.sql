@@ -265,16 +265,24 @@ SELECT * FROM done
 
 -- name: fail
 -- Counts a failure: pending again after a jittered delay, or failed when no tries are left. Without an attempt
--- only a bare claim of the same credential may fail its task.
+-- only a bare claim of the same credential may fail its task. Whom nobody vouches for (:trusted) cannot end it:
+-- the last failure is for somebody else to report.
 UPDATE compute_tasks AS t
-SET failures = t.failures + 1,
-    status = CASE WHEN :retryable AND t.failures + 1 < t.max_attempts THEN 'pending' ELSE 'failed' END,
+SET failures = CASE
+        WHEN :trusted THEN t.failures + 1
+        ELSE GREATEST(t.failures, LEAST(t.failures + 1, t.max_attempts - 1))
+    END,
+    status = CASE
+        WHEN NOT :trusted OR (:retryable AND t.failures + 1 < t.max_attempts) THEN 'pending' ELSE 'failed'
+    END,
     available_at = CASE
-        WHEN :retryable AND t.failures + 1 < t.max_attempts
+        WHEN NOT :trusted OR (:retryable AND t.failures + 1 < t.max_attempts)
         THEN now() + make_interval(
             secs => LEAST(:backoff_cap, :backoff_base * 2 ^ LEAST(t.failures, 32)) * :jitter)
     END,
-    completed_at = CASE WHEN :retryable AND t.failures + 1 < t.max_attempts THEN NULL ELSE now() END,
+    completed_at = CASE
+        WHEN NOT :trusted OR (:retryable AND t.failures + 1 < t.max_attempts) THEN NULL ELSE now()
+    END,
     error = :error,
     history = compute_history(t, 'failed'),
     updated_at = now(),

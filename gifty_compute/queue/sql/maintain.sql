@@ -20,10 +20,14 @@ RETURNING t.id
 
 -- name: sweep
 -- Expired leases (ix_compute_tasks_lease): pending again at once. Held alone, the expiry counts as a failure;
--- in company nobody knows whose fault it was, and each becomes a suspect that is next handed out alone.
--- None as long as a silence of ours has not been made good for (see mercy).
+-- in company, or with a worker that nobody vouches for, it is not known whose fault it was, and each becomes a
+-- suspect that is next handed out alone. None as long as a silence of ours has not been made good for (see mercy).
 WITH expired AS MATERIALIZED (
-    SELECT id
+    SELECT id,
+           in_company OR EXISTS (
+               SELECT FROM compute_worker_tokens w
+               WHERE CAST(w.id AS text) = credential AND w.trust = 'untrusted'
+           ) AS doubtful
     FROM compute_tasks
     WHERE status = 'processing'
       AND lease_expires_at < now()
@@ -36,12 +40,12 @@ WITH expired AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE compute_tasks AS t
-SET failures = t.failures + CASE WHEN t.in_company THEN 0 ELSE 1 END,
-    status = CASE WHEN NOT t.in_company AND t.failures + 1 >= t.max_attempts THEN 'failed' ELSE 'pending' END,
-    completed_at = CASE WHEN NOT t.in_company AND t.failures + 1 >= t.max_attempts THEN now() END,
+SET failures = t.failures + CASE WHEN expired.doubtful THEN 0 ELSE 1 END,
+    status = CASE WHEN NOT expired.doubtful AND t.failures + 1 >= t.max_attempts THEN 'failed' ELSE 'pending' END,
+    completed_at = CASE WHEN NOT expired.doubtful AND t.failures + 1 >= t.max_attempts THEN now() END,
     error = format('lease of attempt %s ran out, held by %s', t.attempt, t.worker_id),
     history = compute_history(t, 'expired'),
-    suspect = t.suspect OR t.in_company,
+    suspect = t.suspect OR expired.doubtful,
     updated_at = now(),
     lease_expires_at = NULL,
     claim_id = NULL,

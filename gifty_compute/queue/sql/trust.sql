@@ -73,11 +73,11 @@ LIMIT 1
 WITH canary AS (
     INSERT INTO compute_tasks AS t (
         id, task_type, payload, model, space, tokens, lane, referee, status, attempt, credential, worker_id, session,
-        started_at, lease_seconds, lease_expires_at
+        created_at, started_at, lease_seconds, lease_expires_at
     )
     VALUES (
         :id, 'embedding', CAST(:payload AS jsonb), :model, :space, :tokens, '(referee)', true, 'processing', 1,
-        :credential, :worker_id, :session, now(), :lease_seconds,
+        :credential, :worker_id, :session, now() - make_interval(secs => :age_seconds), now(), :lease_seconds,
         now() + make_interval(secs => :lease_seconds)
     )
     RETURNING t.*

@@ -40,11 +40,11 @@ class Stranger:
         request = MintRequest(name=name, task_types=["embedding"], trust="untrusted")
         minted = WorkerTokens(core.database).mint(request, created_by="test")
         self.token_id, self._http = str(minted.id), http
-        self._headers = {"Authorization": f"Bearer {minted.token}"}
+        self.headers = {"Authorization": f"Bearer {minted.token}"}
 
     def claim(self, limit: int = 10) -> list[dict[str, Any]]:
         query = {"worker_id": "gpu", "model": MODEL, "limit": limit, "claim_id": str(uuid4())}
-        answer = self._http.get("/internal/workers/tasks", query_string=query, headers=self._headers)
+        answer = self._http.get("/internal/workers/tasks", query_string=query, headers=self.headers)
         assert answer.status_code == 200, answer.get_json()
         tasks: list[dict[str, Any]] = answer.get_json()["tasks"]
         return tasks
@@ -58,7 +58,7 @@ class Stranger:
             "attempt": task["attempt"],
         }
         path = f"/internal/workers/tasks/{task['id']}/result"
-        return self._http.post(path, json=body, headers=self._headers)
+        return self._http.post(path, json=body, headers=self.headers)
 
 
 @pytest.fixture
