@@ -12,6 +12,7 @@ from api import (
     health,
     high,
     metrics,
+    notebooks,
     ops,
     results,
     tasks,
@@ -43,6 +44,8 @@ def create_app(core: Core) -> Facade:
     parts = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics, ops, tokens)
     for part in parts:
         app.register_blueprint(part.blueprint)
+    app.register_blueprint(notebooks.blueprint)
+    app.register_blueprint(notebooks.blueprint, url_prefix="/api/v1", name="notebooks of the backend's paths")
     if core.settings.docs_enabled:
         app.register_blueprint(docs.blueprint)
     errors.install(app)

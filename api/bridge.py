@@ -31,7 +31,7 @@ from gifty_compute.wire.task import (
 )
 from gifty_compute.wire.text import CleanText
 
-__all__ = ["blueprint"]
+__all__ = ["blueprint", "in_scope"]
 
 blueprint = Blueprint("bridge", __name__)
 blueprint.after_request(compressed)
@@ -104,7 +104,7 @@ def claim(query: ClaimQuery) -> Response:
     """Hands out ready tasks; each becomes `processing` and nobody else's."""
     for task_type in query.task_type:
         core().logic.require_type(task_type)
-    want, holder = _in_scope(query.want()), holder_of(query.worker_id, query.session)
+    want, holder = in_scope(query.want()), holder_of(query.worker_id, query.session)
     if (own := this_request().worker_token) and own.quarantined_at:
         # What it would be handed nobody would believe.
         return json_answer(_claimed(core(), _none(core())))
@@ -123,7 +123,7 @@ def claim(query: ClaimQuery) -> Response:
     return json_answer(_claimed(core(), claimed))
 
 
-def _in_scope(want: Want) -> Want:
+def in_scope(want: Want) -> Want:
     """What of it the worker's own token may claim. Raises Unauthorized where that is nothing."""
     own = this_request().worker_token
     if own is None:

@@ -33,6 +33,7 @@ from gifty_compute.queue.announce import Announcer
 from gifty_compute.queue.batches import BatchStore
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.depth import QueueDepth
+from gifty_compute.queue.held import HeldTasks
 from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.outbox import Outbox
 from gifty_compute.queue.purse import Purses
@@ -57,6 +58,7 @@ class Core:
     database: Database
     store: TaskStore
     leases: LeaseStore
+    held: HeldTasks
     batches: BatchStore
     results: BatchResults
     depth: QueueDepth
@@ -146,6 +148,7 @@ def build(
         database=database,
         store=store,
         leases=leases,
+        held=HeldTasks(database),
         batches=batches,
         results=BatchResults(database),
         depth=QueueDepth(database, lambda: logic.current, clock),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from gifty_compute.logic.task_types import TaskTypeName, TaskTypeSection
 from gifty_compute.wire.classify import InternalCategory
 from gifty_compute.wire.host import Host, read_host
+from gifty_compute.wire.notebook import Scale
 
 __all__ = [
     "AdapterName",
@@ -171,6 +172,7 @@ class ScoreSection(KindSection):
 
     timeout_ms: int = Field(default=30_000, ge=1)
     llm_model: Name = Field(default="fast", description="What a provider of LLMs does it with.")
+    notebook_scale: Scale | None = Field(default=None, description="What older notebooks score on.")
 
 
 class LeasesSection(Section):

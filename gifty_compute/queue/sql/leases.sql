@@ -314,3 +314,26 @@ WHERE t.id = held.id
   AND t.status = 'processing'
   AND t.credential = :credential
 RETURNING t.id
+
+-- name: held_products
+-- The score tasks in these hands with a product of one of these ids (ix_compute_tasks_holder).
+SELECT {columns}
+FROM compute_tasks t
+WHERE t.status = 'processing'
+  AND t.credential = :credential
+  AND t.task_type = 'score'
+  AND EXISTS (
+    SELECT FROM jsonb_array_elements(t.payload -> 'products') AS product
+    WHERE product ->> 'id' = ANY (CAST(:wanted AS text[]))
+  )
+ORDER BY t.seq
+
+-- name: held_names
+-- The classify tasks in these hands with one of these external names (ix_compute_tasks_holder).
+SELECT {columns}
+FROM compute_tasks t
+WHERE t.status = 'processing'
+  AND t.credential = :credential
+  AND t.task_type = 'classify'
+  AND (t.payload -> 'external_names') ?| CAST(:wanted AS text[])
+ORDER BY t.seq

@@ -1,0 +1,139 @@
+"""Gifty's older notebooks: score and classify tasks as the bare lists that they know, and their results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response
+from pydantic import Field
+
+from api.admission import admission
+from api.answers import json_answer
+from api.bridge import in_scope
+from api.operation import core, holder_of, operation
+from api.query import Query
+from gifty_compute.errors import GiftyComputeError, InvalidRequest
+from gifty_compute.wire import notebook
+from gifty_compute.wire.notebook import CategoriesSubmit, Scale, ScoringSubmit, Submitted
+from gifty_compute.wire.task import Task, Want, WorkerName
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("notebooks", __name__)
+_MOST_A_CLAIM = 100
+_READ = (401, 422, 503)
+_WRITE = (400, 401, 409, 413, 415, 422, 503)
+
+
+class ScoringQuery(Query):
+    """How many products, at most as many tasks as a claim may have; the name is what operators see."""
+
+    limit: int = Field(default=50, ge=1, le=1000)
+    worker_id: WorkerName = "notebook-scoring"
+
+
+class CategoriesQuery(Query):
+    """The same for names of categories."""
+
+    limit: int = Field(default=100, ge=1, le=1000)
+    worker_id: WorkerName = "notebook-categories"
+
+
+class ScoringSubmitQuery(Query):
+    """Which scale the scores are on; without it the one of `score.notebook_scale`."""
+
+    score_scale: Scale | None = None
+    worker_id: WorkerName = "notebook-scoring"
+
+
+class CategoriesSubmitQuery(Query):
+    """Whose results these are."""
+
+    worker_id: WorkerName = "notebook-categories"
+
+
+@blueprint.get("/internal/scoring/tasks")
+@operation(scope="internal", query=ScoringQuery, answers={200: notebook.ScoringTasks}, errors=_READ)
+def scoring_tasks(query: ScoringQuery) -> Response:
+    """Hands out score tasks for as long as a claim without heartbeats lasts, as a bare list of products."""
+    tasks = _claim("score", query.worker_id, query.limit)
+    return json_answer([gift.__dict__ for task in tasks for gift in notebook.gifts_of(task)])
+
+
+@blueprint.post("/internal/scoring/submit")
+@operation(
+    scope="internal",
+    query=ScoringSubmitQuery,
+    body=ScoringSubmit,
+    answers={200: Submitted},
+    errors=_WRITE,
+)
+def scoring_submit(query: ScoringSubmitQuery, body: ScoringSubmit) -> Response:
+    """Takes scores. A task of several products ends when all of them are in one call."""
+    scale = query.score_scale or core().logic.file.score.notebook_scale
+    if scale is None:
+        message = "say what scale the scores are on, ?score_scale=0-1 or 0-10, or score.notebook_scale does"
+        raise InvalidRequest(message, param="score_scale")
+    holder = holder_of(query.worker_id, "")
+    with admission().worker_place():
+        own = core().held.with_products(holder.credential, [one.gift_id for one in body.results])
+        made = core().store.find(notebook.task_ids_in(body)).values()
+        found = {task.id: task for task in (*own, *made) if task.task_type == "score"}
+        raw = [(task, notebook.scores_for(task, body, scale)) for task in found.values()]
+        whole = [(task, result) for task, result in raw if result is not None]
+        ended = _end(query.worker_id, whole)
+    return _submitted(sum(len(task.payload["products"]) for task in ended))
+
+
+@blueprint.get("/internal/categories/tasks")
+@operation(scope="internal", query=CategoriesQuery, answers={200: notebook.CategoryTasks}, errors=_READ)
+def categories_tasks(query: CategoriesQuery) -> Response:
+    """Hands out classify tasks for as long as a claim without heartbeats lasts, as a bare list of names."""
+    tasks = _claim("classify", query.worker_id, query.limit)
+    return json_answer([name.__dict__ for task in tasks for name in notebook.categories_of(task)])
+
+
+@blueprint.post("/internal/categories/submit")
+@operation(
+    scope="internal",
+    query=CategoriesSubmitQuery,
+    body=CategoriesSubmit,
+    answers={200: Submitted},
+    errors=_WRITE,
+)
+def categories_submit(query: CategoriesSubmitQuery, body: CategoriesSubmit) -> Response:
+    """Takes mappings. Of a task with one of these names, those left out have no category."""
+    holder = holder_of(query.worker_id, "")
+    names = {one.external_name for one in body.results}
+    with admission().worker_place():
+        found = core().held.with_names(holder.credential, sorted(names))
+        ended = _end(query.worker_id, [(task, notebook.mappings_for(task, body)) for task in found])
+    return _submitted(sum(len(names & set(task.payload["external_names"])) for task in ended))
+
+
+def _claim(task_type: str, worker_id: str, limit: int) -> tuple[Task, ...]:
+    want = in_scope(Want(task_types=(task_type,), limit=min(limit, _MOST_A_CLAIM), bare=True))
+    if not core().logic.file.features.enable_external_workers:
+        return ()
+    with admission().worker_place():
+        tasks = core().leases.claim(holder_of(worker_id, ""), want).tasks
+    core().fleet.asked(worker_id, (), tasks)
+    return tasks
+
+
+def _end(worker_id: str, results: list[tuple[Task, dict[str, Any]]]) -> list[Task]:
+    """The tasks that these results ended. Raises the first refusal where that is none of several."""
+    if not results:
+        return []
+    refusals = core().leases.complete_many(holder_of(worker_id, ""), results)
+    ended = [task for (task, _), refusal in zip(results, refusals, strict=True) if refusal is None]
+    for task in ended:
+        core().fleet.ended(worker_id, task, good=True)
+    refused: list[GiftyComputeError] = [refusal for refusal in refusals if refusal is not None]
+    if refused and not ended:
+        raise refused[0]
+    return ended
+
+
+def _submitted(updated: int) -> Response:
+    return json_answer({"status": "ok", "updated": updated})
