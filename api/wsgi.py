@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 
 from celery import Celery
 
@@ -13,7 +14,14 @@ from gifty_compute.logging import configure_logging
 from gifty_compute.production import refuse_weak_facade
 from gifty_compute.settings import read_settings
 
+DESCRIPTORS = 16_384
+"""Twice as many as there may be connections (`--backpressure`)."""
 configure_logging()
+# A connection takes one; most systems let a process have many more than they give it unasked.
+has, may_have = resource.getrlimit(resource.RLIMIT_NOFILE)
+if has != resource.RLIM_INFINITY and has < DESCRIPTORS:
+    most = DESCRIPTORS if may_have == resource.RLIM_INFINITY else min(DESCRIPTORS, may_have)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, may_have))
 settings = read_settings()
 refuse_weak_facade(settings)
 celery = Celery("gifty-compute", config_source="celeryconfig", set_as_current=False)

@@ -19,6 +19,9 @@ _FACADE_GRACE = 20.0
 _GRACE = 10.0
 # Allocators keep memory for each thread, granian's own 55 kB of 200 that wait; without it nothing is slower.
 _LEAN_THREADS = {"_RJEM_MALLOC_CONF": "narenas:1,tcache:false", "MALLOC_ARENA_MAX": "1"}
+# A connection counts as long as it is open, whatever comes over it: at granian's own bound 1024 idle ones
+# lock everybody out. And where it speaks HTTP/2, too, one that says nothing is never closed, else after 30 s.
+_PATIENT_WITH_MANY = ("--http", "1", "--backlog", "4096", "--backpressure", "8192", "--no-ws")
 
 
 class StopStage(IntEnum):
@@ -91,10 +94,10 @@ def migration() -> tuple[str, ...]:
 
 def _facade(addresses: Addresses, threads: str) -> Program:
     server = _module("granian", "--interface", "wsgi", "--workers", "1", "--blocking-threads", threads)
-    listen = ("--host", "127.0.0.1", "--port", str(addresses.port), "--no-ws", "api.wsgi:app")
+    listen = ("--host", "127.0.0.1", "--port", str(addresses.port), *_PATIENT_WITH_MANY)
     return Program(
         "facade",
-        (*server, *listen),
+        (*server, *listen, "api.wsgi:app"),
         http_ok(f"{addresses.api_url}/readyz"),
         StopStage.FACADE,
         _FACADE_GRACE,
