@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
+from concurrent.futures import Future
 from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,7 +16,8 @@ from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
 from gifty_compute.errors import EngineError, GiftyComputeError, InvalidConfig
 from gifty_compute.logic.defaults import PACKAGED
-from gifty_compute.perform import Tools, Verdict, perform
+from gifty_compute.perform import Pipeline, Tools, Verdict, Wanted
+from gifty_compute.perform.pace import Pace
 from gifty_compute.queue.announce import task_name
 from gifty_compute.wire import task as wire
 from workers.equipment import Equipment, equip
@@ -30,7 +31,6 @@ MODEL, _ = PACKAGED[ENGINE]
 # An announcement means "there is work in this queue": the worker goes on for a bounded time, so that Celery's
 # own heartbeat and other queues get their turn, and leaves a follow-up for whoever comes next.
 _SECONDS_AN_ANNOUNCEMENT = 5.0
-_ROWS_A_CLAIM = 8
 # A claim that is refused costs its announcement. Without a pause a worker whose facade is down, or whose
 # token was revoked, would eat the announcements that others could work off.
 _TROUBLE = Backoff(base=0.5, cap=5.0)
@@ -61,7 +61,7 @@ def register(app: Celery, served: list[tuple[str, str]]) -> None:
 def _register_type(app: Celery, worker: _Worker, task_type: str) -> None:
     @app.task(name=task_name(task_type), bind=True)  # type: ignore[untyped-decorator]
     def announced(self: Task, model: str, ids: list[str]) -> str:
-        holder = wire.Holder(worker_id=self.request.hostname, session=str(os.getpid()), credential="celery")
+        holder = wire.Holder(worker_id=self.request.hostname, session=uuid4().hex, credential="celery")
         named = tuple(UUID(one) for one in ids)
         return str(worker.work_off(holder, (task_type, model), named))
 
@@ -100,36 +100,47 @@ class _Worker:
     def equipment(self) -> Equipment:
         return equip(self._app)
 
-    def perform_one(self, task: wire.Task) -> dict[str, Any]:
-        return self.equipment.inference.submit(str(task.model), task.task_type, task.payload).result()
+    def begin_one(self, task: wire.Task, wanted: Wanted) -> Future[dict[str, Any]]:
+        return self.equipment.inference.submit(str(task.model), task.task_type, task.payload, wanted)
+
 
     def work_off(self, holder: wire.Holder, queue: tuple[str, str], named: tuple[UUID, ...]) -> Verdict:
         """The announced tasks first, then the next ready ones of the queue, until none or time is left."""
+        line = Pipeline(
+            self.equipment.source,
+            holder,
+            self.begin_one,
+            Tools(stop=self._stop, rng=self.equipment.rng, clock=self.equipment.clock),
+            pace=Pace(window=_SECONDS_AN_ANNOUNCEMENT),
+        )
+        with line:
+            named_here = (
+                self._claim(line, wire.Want(ids=named, limit=len(named), claim_id=uuid4())) if named else 0
+            )
+            self._go_on(line, queue)
+            verdict = line.finish()
+        return verdict + Verdict(lost=len(named) - named_here)
+
+    def _go_on(self, line: Pipeline, queue: tuple[str, str]) -> None:
         task_type, model = queue
         until = Deadline.after(_SECONDS_AN_ANNOUNCEMENT, self.equipment.clock)
-        verdict = Verdict()
-        if named:
-            want = wire.Want(ids=named, limit=len(named), claim_id=uuid4())
-            verdict += self._perform(holder, want)
-            verdict += Verdict(lost=len(named) - verdict.claimed)
-        want = wire.Want(task_types=(task_type,), models=(model,), limit=_ROWS_A_CLAIM)
         while not self._stop.is_set():
             if until.expired:
                 self.equipment.announcer.follow_up(task_type, model)
-                break
-            step = self._perform(holder, want)
-            if not step.claimed:
-                break
-            verdict += step
-        return verdict
+                return
+            limit = line.limit()
+            if not limit:
+                line.wait(until.remaining)
+            elif not self._claim(line, wire.Want(task_types=(task_type,), models=(model,), limit=limit)):
+                return
 
-    def _perform(self, holder: wire.Holder, want: wire.Want) -> Verdict:
-        tools = Tools(stop=self._stop, rng=self.equipment.rng)
+    def _claim(self, line: Pipeline, want: wire.Want) -> int:
         try:
-            verdict = perform(self.equipment.source, holder, want, self.perform_one, tools)
+            claimed = line.claim(want)
         except GiftyComputeError:
             self._refused += 1
+            line.finish()
             self._stop.wait(_TROUBLE.delay(self._refused, self.equipment.rng))
             raise
         self._refused = 0
-        return verdict
+        return claimed

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+from concurrent.futures import Future
 from random import Random
 from types import FrameType
 from typing import Any
@@ -24,7 +25,7 @@ from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import GiftyComputeError, InvalidConfig, Unauthorized
 from gifty_compute.logging import configure_logging
 from gifty_compute.logic.source import DEFAULT_LOGIC
-from gifty_compute.perform import Performer, Tools
+from gifty_compute.perform import Performer, Tools, Wanted
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.loop import PollLoop
 from gifty_compute.poll.machine import describe
@@ -62,7 +63,11 @@ _TRIES = 16
     help="Takes tasks of this model; may be given several times.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 100), default=16, show_default=True, help="Tasks in one claim, at most."
+    "--limit",
+    type=click.IntRange(1, 100),
+    default=100,
+    show_default=True,
+    help="Tasks in one claim, at most.",
 )
 @click.version_option(VERSION, prog_name="gifty-worker")
 def main(api: str, token: str, worker_id: str | None, models: tuple[str, ...], limit: int) -> None:
@@ -88,7 +93,6 @@ def main(api: str, token: str, worker_id: str | None, models: tuple[str, ...], l
         want=Want(task_types=tuple(KINDS), models=models, limit=limit),
         performer=engine_performer(inference),
         tools=Tools(stop=stop, rng=Random(), patience=_PATIENCE, tries=_TRIES),  # noqa: S311  # jitter
-        clock=clock,
     )
     try:
         for model in models:
@@ -107,10 +111,11 @@ def engine_performer(inference: Inference) -> Performer:
     The performer raises InvalidConfig for a model that this version does not know.
     """
 
-    def perform_here(task: Task) -> dict[str, Any]:
-        return inference.submit(str(task.model), task.task_type, task.payload).result()
+    def begin(task: Task, wanted: Wanted) -> Future[dict[str, Any]]:
+        return inference.submit(str(task.model), task.task_type, task.payload, wanted)
 
-    return perform_here
+
+    return begin
 
 
 def _refuse_unknown(models: tuple[str, ...]) -> None:

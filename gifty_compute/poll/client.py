@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -90,7 +90,8 @@ class PollClient:
         self._unanswered: dict[tuple[Holder, Want], UUID] = {}
 
     def claim(self, holder: Holder, want: Want) -> Claimed:
-        key = (holder, want)
+        # However many are asked for: what the first call was handed comes again.
+        key = (holder, want.model_copy(update={"limit": 0, "wait_seconds": 0}))
         claim_id = want.claim_id or self._unanswered.pop(key, None) or uuid4()
         try:
             query = _query(holder, want, claim_id)
@@ -135,28 +136,20 @@ class PollClient:
     def complete_many(
         self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
     ) -> list[GiftyComputeError | None]:
+        return self.report(holder, [_completed(task, result) for task, result in outcomes])
+
+    def report(self, holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
         errors: list[GiftyComputeError | None] = [None] * len(outcomes)
         sound: dict[int, bytes] = {}
-        for place, (task, result) in enumerate(outcomes):
+        for place, outcome in enumerate(outcomes):
             try:
-                sound[place] = _json(_completed(task, _portable(result)))
+                sound[place] = _json(_portable_outcome(outcome))
             except InvalidResult as error:
                 errors[place] = error
         verdicts = self._report(holder, list(sound.values()))
         for place, verdict in zip(sound, verdicts, strict=True):
             errors[place] = refusal_in(verdict)
         return errors
-
-    def report(self, holder: Holder, outcomes: list[Outcome]) -> list[OutcomeVerdict]:
-        """How several tasks ended, completed or failed, in one call or a few: a verdict each, in order.
-
-        Raises InvalidResult for a result that is not JSON, and Unavailable: then all may be sent again.
-        """
-        portable = [
-            one.model_copy(update={"result": _portable(one.result)}) if one.result else one
-            for one in outcomes
-        ]
-        return self._report(holder, [_json(one) for one in portable])
 
     def _report(self, holder: Holder, outcomes: list[bytes]) -> list[OutcomeVerdict]:
         if not outcomes:
@@ -269,6 +262,10 @@ def _query(holder: Holder, want: Want, claim_id: UUID) -> list[tuple[str, str]]:
 
 def _completed(task: Task, result: dict[str, Any]) -> Outcome:
     return Outcome(id=task.id, attempt=task.attempt or None, status="completed", result=result)
+
+
+def _portable_outcome(outcome: Outcome) -> Outcome:
+    return outcome.model_copy(update={"result": _portable(outcome.result)}) if outcome.result else outcome
 
 
 def _portable(result: dict[str, Any]) -> dict[str, Any]:

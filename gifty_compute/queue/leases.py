@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 from uuid import UUID
 
 from gifty_compute.backoff import Backoff
-from gifty_compute.errors import GiftyComputeError, LeaseLost, NotFound, TaskFinished
+from gifty_compute.errors import GiftyComputeError, LeaseLost, NotFound, TaskFinished, Unavailable
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.outcome import (
@@ -26,6 +26,7 @@ from gifty_compute.wire.task import (
     Extension,
     Held,
     Holder,
+    Outcome,
     ReleaseReason,
     Task,
     Want,
@@ -201,6 +202,38 @@ class LeaseStore:
             raise TaskFinished(f"task {task.id} is {present.status} already")
         named = f"attempt {task.attempt}" if task.attempt else "a failure without attempt"
         raise LeaseLost(f"task {task.id}: {named} does not hold it; the present attempt is {present.attempt}")
+
+    def report(self, holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
+        """How several tasks ended: the completed ones in one statement, then each that failed.
+
+        The ids must differ. For each None, or why it was refused.
+        """
+        stored = {
+            row["id"]: task_of(row) for row in self._db.rows("find", ids=[str(one.id) for one in outcomes])
+        }
+        named = {
+            one.id: stored[one.id].model_copy(update={"attempt": one.attempt or 0})
+            for one in outcomes
+            if one.id in stored
+        }
+        done = [(named[one.id], one.result) for one in outcomes if one.result is not None and one.id in named]
+        taken = self.complete_many(holder, done) if done else []
+        answers = {task.id: error for (task, _), error in zip(done, taken, strict=True)}
+        for one in outcomes:
+            if one.id not in named:
+                answers[one.id] = NotFound(f"there is no task {one.id}")
+            elif one.status == "failed":
+                answers[one.id] = self._failed(holder, named[one.id], one)
+        return [answers[one.id] for one in outcomes]
+
+    def _failed(self, holder: Holder, task: Task, outcome: Outcome) -> GiftyComputeError | None:
+        try:
+            self.fail(holder, task, str(outcome.error), retryable=outcome.retryable)
+        except Unavailable:
+            raise  # All is to be told again; what was taken by now is taken alike then.
+        except GiftyComputeError as error:
+            return error
+        return None
 
     def release(self, holder: Holder, held: list[Held], reason: ReleaseReason = "drain") -> list[UUID]:
         """Gives tasks back unharmed and says which; what is no longer this holder's is left alone."""

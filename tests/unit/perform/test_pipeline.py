@@ -1,10 +1,11 @@
-"""The verb of every worker, against a source that answers as written and notes each call."""
+"""The road of every worker, against a source that answers as written and notes each call."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -24,8 +25,8 @@ from gifty_compute.errors import (
     TaskFinished,
     Unavailable,
 )
-from gifty_compute.perform import Tools, Verdict, perform
-from gifty_compute.wire.task import Claimed, Extension, Held, Holder, Task, Want
+from gifty_compute.perform import Pipeline, Tools, Verdict
+from gifty_compute.wire.task import Claimed, Extension, Held, Holder, Outcome, Task, Want
 
 HOLDER = Holder(worker_id="kaggle-1", session="s", credential="c")
 WANT = Want(limit=10)
@@ -33,7 +34,9 @@ LIMIT = 5.0
 
 
 class Script:
-    """A source of these tasks; `complete`, `fail` and `release` raise what is written for them, in order."""
+    """A source of these tasks; each verb raises what is written for it, in order.
+
+    `complete` and `fail` are the outcomes that a report holds, noted as if each had come alone."""
 
     def __init__(
         self, *tasks: Task, lease_seconds: float = 90, **raises: list[GiftyComputeError | None]
@@ -44,6 +47,7 @@ class Script:
         self.lost: tuple[UUID, ...] = ()
         self.cancelled: tuple[UUID, ...] = ()
         self.beats = threading.Semaphore(0)
+        self.was_given_back = threading.Event()
 
     def _call(self, verb: str, *said: Any) -> None:
         self.calls.append((verb, *said))
@@ -55,23 +59,30 @@ class Script:
         assert (holder, want) == (HOLDER, WANT)
         return self._claimed
 
-    def extend(self, holder: Holder, held: list[Held]) -> Extension:
+    def extend(self, holder: Holder, held: list[Held], *, exhaustive: bool = False) -> Extension:
+        assert exhaustive
         try:
             self._call("extend", [(one.id, one.attempt) for one in held])
         finally:
             self.beats.release()
         return Extension(lost=self.lost, cancelled=self.cancelled)
 
-    def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
-        self._call("complete", task.id, result)
-        return task
+    def report(self, holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
+        return [self._answer(one) for one in outcomes]
 
-    def fail(self, holder: Holder, task: Task, error: str, *, retryable: bool = True) -> Task:
-        self._call("fail", task.id, error, retryable)
-        return task
+    def _answer(self, one: Outcome) -> GiftyComputeError | None:
+        try:
+            if one.status == "completed":
+                self._call("complete", one.id, one.result)
+            else:
+                self._call("fail", one.id, one.error, one.retryable)
+        except GiftyComputeError as error:
+            return error
+        return None
 
     def release(self, holder: Holder, held: list[Held]) -> list[UUID]:
         self._call("release", [(one.id, one.attempt) for one in held])
+        self.was_given_back.set()
         return [one.id for one in held if one.id not in self.lost]
 
     def reported(self) -> list[tuple[str, Any]]:
@@ -109,6 +120,21 @@ def task(attempt: int = 1, text: str = "удочка") -> Task:
 def tools(*, tries: int = 12, stop: threading.Event | None = None) -> Tools:
     patience = Backoff(base=0.001, cap=0.001)
     return Tools(stop=stop or threading.Event(), rng=Random(1), patience=patience, tries=tries)
+
+
+def perform(
+    source: Script,
+    holder: Holder,
+    want: Want,
+    performer: Callable[[Task], dict[str, Any]],
+    tools: Tools,
+) -> Verdict:
+    """One claim from its beginning to its end; the performer does one task after the other."""
+    with ThreadPoolExecutor(1) as one_by_one:
+        line = Pipeline(source, holder, lambda task, _: one_by_one.submit(performer, task), tools)  # type: ignore[arg-type]
+        with line:
+            line.claim(want)
+            return line.finish()
 
 
 def done(one: Task) -> dict[str, Any]:
@@ -198,9 +224,7 @@ def test_a_message_that_no_store_takes_is_made_fit() -> None:
 def test_an_order_to_exit_is_no_failure_of_the_task(stopped: BaseException) -> None:
     source = Script(task())
 
-    with pytest.raises(type(stopped)):
-        perform(source, HOLDER, WANT, raising(stopped), tools())
-
+    assert perform(source, HOLDER, WANT, raising(stopped), tools()) == Verdict(lost=1)
     assert source.calls == []
 
 
@@ -287,12 +311,16 @@ def test_a_stop_finishes_the_task_in_hand_and_releases_the_rest() -> None:
 
     def performer(one: Task) -> dict[str, Any]:
         stop.set()
+        assert source.was_given_back.wait(LIMIT)
         return done(one)
 
     verdict = perform(source, HOLDER, WANT, performer, tools(stop=stop))
 
     assert verdict == Verdict(done=1, released=2)
-    assert source.calls[1:] == [("release", [(tasks[1].id, 2), (tasks[2].id, 7)])]
+    assert source.calls == [
+        ("release", [(tasks[1].id, 2), (tasks[2].id, 7)]),
+        ("complete", tasks[0].id, done(tasks[0])),
+    ]
 
 
 def test_a_stop_before_the_first_task_releases_all() -> None:
@@ -360,11 +388,12 @@ def test_a_task_that_the_heartbeat_lost_is_not_released() -> None:
     def performer(one: Task) -> dict[str, Any]:
         source.wait_for_beats(2)
         stop.set()
+        assert source.was_given_back.wait(LIMIT)
         return done(one)
 
     verdict = perform(source, HOLDER, WANT, performer, tools(stop=stop))
 
-    assert source.reported()[1:] == [("release", [(tasks[2].id, 1)])]
+    assert source.reported()[0] == ("release", [(tasks[2].id, 1)])
     assert verdict.claimed == 3
 
 
