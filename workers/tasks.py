@@ -103,7 +103,6 @@ class _Worker:
     def begin_one(self, task: wire.Task, wanted: Wanted) -> Future[dict[str, Any]]:
         return self.equipment.inference.submit(str(task.model), task.task_type, task.payload, wanted)
 
-
     def work_off(self, holder: wire.Holder, queue: tuple[str, str], named: tuple[UUID, ...]) -> Verdict:
         """The announced tasks first, then the next ready ones of the queue, until none or time is left."""
         line = Pipeline(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,18 @@ class _Order:
     wanted: Callable[[], bool]
     future: Future[dict[str, Any]] = field(default_factory=Future)
     outputs: dict[int, Any] = field(default_factory=dict)
+    begun: bool = False
+
+    def begin(self) -> bool:
+        """Whether it is in work, from now on or before; then it can no longer be cancelled from outside."""
+        if not self.begun and not self.future.done():
+            self.begun = self.future.set_running_or_notify_cancel()
+        return self.begun
+
+    def drop(self) -> None:
+        """Nobody wants it: its future is cancelled, also if it has begun."""
+        if not self.future.cancel() and not self.future.done():
+            self.future.set_exception(CancelledError())
 
     @property
     def over(self) -> bool:
@@ -105,9 +117,9 @@ class Inference:
     ) -> Future[dict[str, Any]]:
         """The raw result, when it is there; tokenising is the caller's own work.
 
-        A job whose `wanted` says no, or whose future is cancelled, is dropped before its next pass. Raises
-        EngineError for a payload that this model cannot do, and Unavailable where too much waits already:
-        more than fits in, or more than is done within `patience` seconds.
+        A job whose `wanted` says no is dropped before its next pass; its future can be cancelled until its
+        first pass begins. Raises EngineError for a payload that this model cannot do, and Unavailable where
+        too much waits already: more than fits in, or more than is done within `patience` seconds.
         """
         engine = self._shelf.get(model)
         job = engine.prepare(task_type, payload)
@@ -155,7 +167,7 @@ class Inference:
             with self._changed:
                 self._closed = True
             for order in self._orders:
-                order.future.cancel()
+                order.drop()
 
     def _wait(self) -> bool:
         """Until there is something to do; False when all is over."""
@@ -190,7 +202,7 @@ class Inference:
 
     def _make(self, places: list[_Place]) -> None:
         """One pass; of a broken one the halves, each for itself."""
-        places = [place for place in places if not place[0].over]
+        places = [place for place in places if not place[0].over and place[0].begin()]
         if not places:
             return
         engine, rows = places[0][0].engine, [order.job.rows[row] for order, row in places]
@@ -217,7 +229,7 @@ class Inference:
         if len(places) == 1:
             log.warning("a pass of one row failed: %s", type(error).__name__)
             [(order, _)] = places
-            if order.future.set_running_or_notify_cancel():
+            if order.begin():
                 order.future.set_exception(error)
             return
         middle = len(places) // 2
@@ -227,7 +239,7 @@ class Inference:
     def _forget_the_ended(self) -> None:
         for order in self._orders:
             if order.over:
-                order.future.cancel()
+                order.drop()
         with self._changed:
             self._orders = [order for order in self._orders if not order.future.done()]
             self._tokens = sum(order.job.tokens for order in self._orders)
@@ -242,7 +254,7 @@ class Inference:
 
 
 def _finish(order: _Order) -> None:
-    if not order.future.set_running_or_notify_cancel():
+    if not order.begin():
         return
     try:
         result = order.job.finish([order.outputs[row] for row in range(len(order.job.rows))])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -194,10 +194,10 @@ class Pipeline:
                 self._note(work.task.id, Verdict(lost=1))
             return
         error = future.exception()
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, CancelledError):
             self._failed(work, error)
         elif error is not None or self.hand.was_cancelled(work.task.id):
-            # Nobody wants it, or it was an order to exit, which is no failure of the task.
+            # Nobody wants it, or it was an order to exit: no failure of the task.
             self._note(work.task.id, Verdict(lost=1))
         else:
             self._done(work, future.result())

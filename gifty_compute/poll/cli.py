@@ -114,7 +114,6 @@ def engine_performer(inference: Inference) -> Performer:
     def begin(task: Task, wanted: Wanted) -> Future[dict[str, Any]]:
         return inference.submit(str(task.model), task.task_type, task.payload, wanted)
 
-
     return begin
 
 

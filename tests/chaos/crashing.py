@@ -42,7 +42,7 @@ def plant() -> None:
 
     Database.rows_on = staticmethod(rows_and_die)  # type: ignore[method-assign]
     _die_after(Announcer, "announce")
-    for verb in ("claim", "complete", "fail", "extend", "release"):
+    for verb in ("claim", "report", "extend", "release"):
         _die_after(PollClient, verb)
 
 

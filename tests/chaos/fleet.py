@@ -236,10 +236,15 @@ class Fleet:
             stranded=sum(row["status"] in ("pending", "processing") for row in rows),
             failed=sum(row["status"] == "failed" for row in rows),
             double=sum(tells.get(str(row["id"]), 0) != 1 for row in ended),
-            begun_again=sum(row["attempt"] > 1 for row in rows),
+            begun_again=sum(_was_begun_again(row) for row in rows),
             slowest_rescue=max(_rescues(rows), default=0.0),
             statuses=dict(self.statuses),
         )
+
+
+def _was_begun_again(row: Mapping[str, Any]) -> bool:
+    """Whether an attempt was in vain. What a drain gives back has not been begun."""
+    return any(entry["end"] != "drain" for entry in row["history"] or []) and row["attempt"] > 1
 
 
 def _rescues(rows: Iterable[dict[str, Any]]) -> Iterator[float]:

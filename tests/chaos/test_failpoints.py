@@ -86,7 +86,7 @@ POINTS: dict[str, Callable[[Fleet], None]] = {
     "sql:claim": submit_some,
     "sql:complete": submit_some,
     "PollClient.claim": submit_to_the_poll_worker,
-    "PollClient.complete": submit_to_the_poll_worker,
+    "PollClient.report": submit_to_the_poll_worker,
     "sql:extend": submit_long,
     "PollClient.extend": submit_long_to_the_poll_worker,
     "sql:fail": fail_one,

@@ -240,3 +240,28 @@ def test_at_the_end_what_waits_is_cancelled_and_nothing_more_is_taken(
     assert waiting.cancelled()
     with pytest.raises(Unavailable):
         ask("в")
+
+
+def test_what_a_pass_has_begun_is_finished_and_the_rest_can_be_taken_back(ask: Ask, engine: Scripted) -> None:
+    engine.held = True
+    first = ask("аааааааааа", "бббббббббб")
+    assert engine.began.acquire(timeout=10)
+    second = ask("вв")
+
+    assert (first.cancel(), second.cancel()) == (False, True)
+    engine.go.release(10)
+    assert first.result(10)["said"][1] == "б" * 20
+
+
+def test_what_has_begun_is_dropped_when_nobody_wants_it_any_more(ask: Ask, engine: Scripted) -> None:
+    engine.held, wanted = True, threading.Event()
+    wanted.set()
+    begun = ask("аааааааааа", "бббббббббб", wanted=wanted.is_set)
+    assert engine.began.acquire(timeout=10)
+
+    wanted.clear()
+    engine.go.release(10)
+
+    with pytest.raises(CancelledError):
+        begun.result(10)
+    assert len(engine.passes) == 1
