@@ -75,8 +75,10 @@ def cancel_and_retry(fleet: Fleet) -> None:
 
 
 def drain_a_worker(fleet: Fleet) -> None:
-    submit_long_to_the_poll_worker(fleet)
-    eventually(lambda: held_by(fleet, "poll-1") > 1, within=30, what="poll-1 holds several tasks")
+    fleet.stop("celery-1")
+    for _ in range(4):
+        submit_long(fleet)
+    eventually(lambda: held_by(fleet, "poll-1") > 4, within=30, what="poll-1 holds more than a pass")
     fleet.signal("poll-1", signal.SIGTERM)
 
 
