@@ -44,6 +44,7 @@ _SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
 }
 # What we keep, where it does not: a little longer than a statement's own limit, and than that of a COPY.
 _STATEMENT_SECONDS, _COPY_SECONDS = 35.0, 630.0
