@@ -13,8 +13,8 @@ __all__ = ["claim", "complete", "insert", "insert_many"]
 
 psycopg2.extras.register_uuid()
 
-_COLUMNS = "id, task_type, payload, model, tokens, lane"
-_INSERT = f"INSERT INTO compute_tasks ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s) RETURNING *"
+_COLUMNS = "task_type, payload, model, tokens, lane"
+_INSERT = f"INSERT INTO compute_tasks ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s) RETURNING *"
 _INSERT_MANY = f"INSERT INTO compute_tasks ({_COLUMNS}) VALUES %s"
 # The least that a claim may be: in claim order by the same index, one client's lane or many.
 _CLAIM = """
@@ -44,7 +44,7 @@ RETURNING t.id
 
 
 def _row() -> tuple[Any, ...]:
-    return uuid4(), KIND, psycopg2.extras.Json(PAYLOAD), MODEL, 8, "bench"
+    return KIND, psycopg2.extras.Json(PAYLOAD), MODEL, 8, "bench"
 
 
 def insert(stand: Stand) -> None:

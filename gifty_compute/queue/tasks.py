@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 
@@ -47,7 +47,6 @@ class TaskStore:
         digest = _digest(request) if origin.idempotency_key else None
         row = self._db.row(
             "submit",
-            id=str(uuid4()),
             **columns,
             lane=origin.client,
             request_id=origin.request_id,

@@ -4,11 +4,11 @@
 -- name: submit
 -- A new task; none comes back when this client has used the idempotency key before.
 INSERT INTO compute_tasks AS t (
-    id, task_type, priority, payload, model, space, tokens, lane, max_attempts, metadata, callback_url,
+    task_type, priority, payload, model, space, tokens, lane, max_attempts, metadata, callback_url,
     request_id, idempotency_key, request_hash
 )
 VALUES (
-    :id, :task_type, :priority, CAST(:payload AS jsonb), :model, :space, :tokens, :lane, :max_attempts,
+    :task_type, :priority, CAST(:payload AS jsonb), :model, :space, :tokens, :lane, :max_attempts,
     CAST(:metadata AS jsonb), :callback_url, :request_id, :idempotency_key, :request_hash
 )
 ON CONFLICT (lane, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING

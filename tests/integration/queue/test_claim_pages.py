@@ -64,6 +64,15 @@ class Claims(Database):
         picked = next(node for node in plan["Plans"] if node.get("Subplan Name") == "CTE picked")
         return Pages(_pages(picked), _pages(plan))
 
+    def log_bytes(self) -> int:
+        """What one more claim, of a hundred, writes to the log."""
+        with self.connection() as connection:
+            statement = connection.info["prepared"][QUERIES["claim"].text]
+            explain = f"EXPLAIN (ANALYZE, WAL, FORMAT JSON) {statement}"
+            [explained] = connection.exec_driver_sql(explain, {**self.asked, "limit": 100}).scalar_one()
+        assert explained["Plan"]["Actual Rows"] == 100
+        return int(explained["Plan"]["WAL Bytes"])
+
 
 def _pages(node: dict[str, Any]) -> int:
     return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
@@ -125,6 +134,21 @@ def test_a_claim_of_ten_among_a_hundred_thousand_reads_few_pages(
 
     assert max(pages.found for pages in read.values()) <= MOST_TO_FIND, read
     assert max(pages.whole for pages in read.values()) <= MOST_IN_ALL, read
+
+
+def test_a_claim_among_a_hundred_thousand_writes_little_more_log_than_among_a_thousand(
+    fill: Callable[..., None], run: Callable[..., None], claims: Callable[[], Claims]
+) -> None:
+    # The first change of a page after a checkpoint writes all of it to the log.
+    run("VACUUM compute_tasks")
+    fill(1000)
+    planned = claims()
+    run("CHECKPOINT")
+    short = planned.log_bytes()
+    fill(ROWS)
+    run("CHECKPOINT")
+
+    assert planned.log_bytes() <= 2 * short
 
 
 def test_a_claim_that_was_planned_on_an_empty_table_reads_as_few(

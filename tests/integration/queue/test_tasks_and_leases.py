@@ -57,6 +57,12 @@ def test_a_submitted_task_is_stored_with_model_input_type_and_space(store: TaskS
     assert found.created_at.utcoffset() is not None
 
 
+def test_ids_are_in_the_order_of_the_submits(store: TaskStore) -> None:
+    submitted = [submit(store, str(n)).id for n in range(20)]
+
+    assert submitted == sorted(submitted)
+
+
 def test_the_same_key_and_body_give_the_first_task_again(store: TaskStore) -> None:
     request = SubmitRequest(task_type="embedding", payload={"texts": ["a"]})
     origin = Origin(client="shop", idempotency_key="k")
