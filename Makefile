@@ -67,8 +67,8 @@ lint_imports = $(python) -c 'from importlinter.cli import lint_imports_command; 
 # What is installed: one stamp for each set of extras, made anew when setup.cfg changes.
 stamps := .venv/installed-uv .venv/installed-run .venv/installed-test .venv/installed-judges
 .venv/installed-run: extras := server,worker,local
-.venv/installed-test: extras := server,worker,local,dev
-.venv/installed-judges: extras := server,worker,local,dev,judges
+.venv/installed-test: extras := server,worker,local,onnx,dev
+.venv/installed-judges: extras := server,worker,local,onnx,dev,judges
 # Compiled once here, not by each process at its start (1.3 s of CPU) where PYTHONDONTWRITEBYTECODE is set. Of what
 # the judges bring, most is never imported.
 .venv/installed-run .venv/installed-test: compiled := --compile-bytecode

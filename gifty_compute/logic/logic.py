@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast, get_args
 
 from gifty_compute.errors import InvalidConfig, InvalidRequest
@@ -26,6 +27,7 @@ from gifty_compute.logic.offers import (
     refuse_mixed_spaces,
     refuse_unpriced_budgets,
 )
+from gifty_compute.logic.recipe import Recipe
 from gifty_compute.logic.reference import Reference
 from gifty_compute.logic.task_types import TaskTypeSection
 from gifty_compute.wire.expected import Expected
@@ -253,6 +255,23 @@ class Logic:
         if engine is None:
             raise InvalidConfig(f"model {own!r} has no engine: only providers serve it")
         return engine
+
+    def recipe(self, model_name: str) -> Recipe:
+        """How a model is run on this machine, by its own name or an alias. Raises InvalidConfig."""
+        engine = self.engine_of(model_name)
+        own = self._names[model_name]
+        section = self._sections[own]
+        return Recipe(
+            own,
+            engine,
+            frozenset(section.kinds),
+            space_name=section.space,
+            space=self._spaces[section.space] if section.space else None,
+            source=section.source,
+            revision=section.revision,
+            directory=Path(section.directory).expanduser() if section.directory else None,
+            url=section.url,
+        )
 
     def space(self, name: str) -> SpaceSection:
         """The space of this name."""

