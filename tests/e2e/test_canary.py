@@ -36,7 +36,9 @@ WORD = "kanarejka5f1c"
 """Stands in every text; alone where there is room for one word only."""
 TEXT = f"Подарок для Анны {WORD}, ул. Лесная 7"
 NAME = "nomen7d2e"
-"""What callers and workers call themselves and their things: operators see it, no log and no message does."""
+"""What callers and workers call their sessions, tokens and keys: operators see it, no log or message does."""
+WORKER = "rabotnik3c8d"
+"""What a worker calls itself: Flower shows it, as it shows those of Celery."""
 SECRET = "sekret9b3a"
 """A part of each secret."""
 
@@ -247,7 +249,7 @@ def low(stage: Stage) -> list[str]:
 def worker(stage: Stage) -> None:
     minted = stage.say("POST", "/ops/tokens", "ops", json={"name": NAME})
     stage.worker_token = minted.json()["token"]
-    who = {"worker_id": f"w {NAME}", "session": NAME}
+    who = {"worker_id": WORKER, "session": NAME}
     claimed = stage.work(
         "GET", "/tasks", params={**who, "task_type": ["llm", "score"], "model": ["fast", "gift-scorer"]}
     )
@@ -276,8 +278,8 @@ def worker(stage: Stage) -> None:
     many = {**who, "results": [{**one, "status": "failed", "error": TEXT} for one in held[1:3]]}
     assert stage.work("POST", "/results", json=many).status_code == 200
     stage.work("POST", "/release", json={**who, "tasks": held[3:], "reason": "oom"})
-    stage.work("GET", "/tasks", params={"worker_id": NAME, "task_type": TEXT})
-    stage.work("GET", "/tasks", params={"worker_id": NAME, "limit": TEXT})
+    stage.work("GET", "/tasks", params={"worker_id": WORKER, "task_type": TEXT})
+    stage.work("GET", "/tasks", params={"worker_id": WORKER, "limit": TEXT})
 
 
 def operators(stage: Stage) -> None:
@@ -314,7 +316,7 @@ def test_no_log_holds_a_payload_or_a_secret(stage: Stage) -> None:
     assert {"facade.log", "celery-1.log", "poll-1.log", "flower.log", "postgres.log"} <= set(read)
     assert "failed" in read["facade.log"]
     for name, text in {**read, "up": "".join(stage.up.lines)}.items():
-        assert_silent(name, text, WORD, NAME, SECRET, *passwords(stage))
+        assert_silent(name, text, WORD, NAME, WORKER, SECRET, *passwords(stage))
 
 
 def test_no_message_or_event_of_celery_holds_a_payload_or_a_secret(stage: Stage) -> None:
@@ -330,9 +332,9 @@ def test_no_message_or_event_of_celery_holds_a_payload_or_a_secret(stage: Stage)
 def test_flower_shows_no_payload_and_no_secret(stage: Stage) -> None:
     anna = ("anna", secret("flower"))
     workers = requests.get(f"{stage.up.run['flower_url']}/api/workers?refresh=1", auth=anna, timeout=30)
-    [worker] = workers.json()
+    assert {name.partition("@")[0] for name in workers.json()} == {"celery-1", "poll-1", WORKER}
     paths = ["/api/workers?refresh=1", "/api/tasks", "/api/queues/length", "/api/task/types", "/metrics"]
-    paths += ["/workers", "/tasks", "/broker", f"/worker/{worker}"]
+    paths += ["/workers", "/tasks", "/broker", *(f"/worker/{name}" for name in workers.json())]
     found = {path: requests.get(stage.up.run["flower_url"] + path, auth=anna, timeout=30) for path in paths}
 
     assert "gifty.embedding" in found["/api/tasks"].text
