@@ -309,4 +309,5 @@ def _understood(call: str, answer: type[_Answer], content: bytes) -> _Answer:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"
         message = f"{call} was answered 200, but not as the contract says: {where}: {first['msg']}"
-        raise Unavailable(message, retry_after=0.0) from error
+    # Not from the error, which quotes the answer: Celery logs the causes, too, and tells Flower of them.
+    raise Unavailable(message, retry_after=0.0)

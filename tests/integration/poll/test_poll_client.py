@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import orjson
 import pytest
 
 from gifty_compute import errors
@@ -364,6 +366,21 @@ def test_a_date_to_come_back_at_is_understood(facade: Any, fault: Any, client: P
         client.claim(HOLDER, WANT)
 
     assert refused.value.retry_after == 300.0
+
+
+def test_an_answer_that_is_none_is_quoted_in_no_traceback(
+    facade: Any, fault: Any, client: PollClient
+) -> None:
+    """Celery logs tracebacks, and Flower shows them."""
+    word = "kana" + "rejka"
+    task = {"id": word, "payload": {"texts": [word]}, "status": word}
+    body = orjson.dumps({"tasks": [task], "lease_seconds": 90})
+    facade.faults.append(fault("/tasks", 200, body=body))
+
+    with pytest.raises(errors.Unavailable) as caught:
+        client.claim(HOLDER, WANT)
+
+    assert word not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_redirect_is_not_followed(facade: Any, fault: Any, client: PollClient) -> None:
