@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from pydantic import BaseModel, Field
-from werkzeug.exceptions import MethodNotAllowed
 
 from api.admission import Admission, admission
 from api.answers import json_answer, task_json
@@ -100,12 +99,11 @@ class ReleaseAnswer(BaseModel):
 
 
 @blueprint.get("/internal/workers/tasks")
-@operation(scope="internal", query=ClaimQuery, answers={200: ClaimAnswer}, errors=(401, 422, 503))
+@operation(
+    scope="internal", query=ClaimQuery, answers={200: ClaimAnswer}, errors=(401, 422, 503), claims=True
+)
 def claim(query: ClaimQuery) -> Response:
     """Hands out ready tasks; each becomes `processing` and nobody else's."""
-    if request.method == "HEAD":
-        # Werkzeug adds it to every GET; this one changes something, and its answer would be thrown away.
-        raise MethodNotAllowed(["GET", "OPTIONS"])
     for task_type in query.task_type:
         core().logic.require_type(task_type)
     want, holder = in_scope(query.want()), holder_of(query.worker_id, query.session)

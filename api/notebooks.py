@@ -53,7 +53,9 @@ class CategoriesSubmitQuery(Query):
 
 
 @blueprint.get("/internal/scoring/tasks")
-@operation(scope="internal", query=ScoringQuery, answers={200: notebook.ScoringTasks}, errors=_READ)
+@operation(
+    scope="internal", query=ScoringQuery, answers={200: notebook.ScoringTasks}, errors=_READ, claims=True
+)
 def scoring_tasks(query: ScoringQuery) -> Response:
     """Hands out score tasks for as long as a claim without heartbeats lasts, as a bare list of products."""
     tasks = _claim("score", query.worker_id, query.limit)
@@ -86,7 +88,9 @@ def scoring_submit(query: ScoringSubmitQuery, body: ScoringSubmit) -> Response:
 
 
 @blueprint.get("/internal/categories/tasks")
-@operation(scope="internal", query=CategoriesQuery, answers={200: notebook.CategoryTasks}, errors=_READ)
+@operation(
+    scope="internal", query=CategoriesQuery, answers={200: notebook.CategoryTasks}, errors=_READ, claims=True
+)
 def categories_tasks(query: CategoriesQuery) -> Response:
     """Hands out classify tasks for as long as a claim without heartbeats lasts, as a bare list of names."""
     tasks = _claim("classify", query.worker_id, query.limit)

@@ -10,6 +10,7 @@ from typing import Any, get_origin
 
 from flask import Response, request
 from pydantic import BaseModel
+from werkzeug.exceptions import MethodNotAllowed
 
 from api import rate
 from api.admission import admission
@@ -64,8 +65,12 @@ def operation(
     lines: type[BaseModel] | None = None,
     media: Mapping[str, type[BaseModel] | None] | None = None,
     gives: tuple[str, ...] = (),
+    claims: bool = False,
 ) -> Callable[[View], View]:
-    """Makes a view that is called with `body` and `query` parsed, as far as it has them."""
+    """Makes a view that is called with `body` and `query` parsed, as far as it has them.
+
+    A GET that `claims` has no HEAD: what that handed out, nobody would get.
+    """
 
     def decorate(view: View) -> View:
         @functools.wraps(view)
@@ -74,6 +79,8 @@ def operation(
             if scope is not None:
                 guard: Guard = this_app().extensions["guard"]
                 guard.admit(scope, asked)
+            if claims and asked.method == "HEAD":
+                raise MethodNotAllowed(["GET", "OPTIONS"])
             if scope == "api":
                 rate.admit(core(), asked.caller)
             parsed: dict[str, Any] = {}

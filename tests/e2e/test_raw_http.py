@@ -174,18 +174,3 @@ def test_crowds_that_say_nothing_or_half_a_word_lock_nobody_out(facade: RunningF
                 one.sendall(words)
 
         assert requests.get(f"{facade.url}/healthz", timeout=10).status_code == 200
-
-
-def test_the_head_of_a_claim_claims_nothing(facade: RunningFacade) -> None:
-    body = {"task_type": "embedding", "payload": {"texts": ["a"]}}
-    task = requests.post(
-        f"{facade.url}/v1/tasks", json=body, headers={"Authorization": "Bearer api-token"}, timeout=10
-    ).json()
-    worker = {"Authorization": "Bearer internal-token"}
-
-    head = requests.head(f"{facade.url}/internal/workers/tasks?worker_id=w", headers=worker, timeout=10)
-
-    seen = requests.get(
-        f"{facade.url}/v1/tasks/{task['id']}", headers={"Authorization": "Bearer api-token"}, timeout=10
-    ).json()
-    assert (head.status_code, seen["status"], seen["attempt"]) == (405, "pending", 0)

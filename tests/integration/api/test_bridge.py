@@ -395,3 +395,22 @@ def test_with_external_workers_switched_off_a_heartbeat_asks_to_drain(
     ).json
 
     assert (beat["drain"], beat["lost"]) == (True, [])
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/internal/workers/tasks?worker_id=w", "/internal/scoring/tasks", "/api/v1/internal/categories/tasks"],
+)
+def test_a_head_claims_nothing(client: FlaskClient, core: Core, submit: Any, path: str) -> None:
+    """A probe that asks whether the path is there must not take work away."""
+    for body in (
+        {},
+        {"task_type": "score", "payload": {"products": [{"title": "чайник"}]}},
+        {"task_type": "classify", "payload": {"external_names": ["Чай"]}},
+    ):
+        submit(**body)
+
+    assert client.head(path, headers=WORKER).status_code == 405
+
+    tasks, _ = core.store.page(limit=10)
+    assert [(task.status, task.attempt) for task in tasks] == [("pending", 0)] * 3
