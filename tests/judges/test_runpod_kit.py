@@ -164,3 +164,11 @@ def test_a_worker_whose_model_cannot_be_loaded_says_which_and_ends() -> None:
 
     assert ended.returncode == 1
     assert "GIFTY_MODELS=gift-scorer: model 'gift-scorer' has no engine" in ended.stderr
+
+
+def test_a_shift_without_a_facade_is_refused_with_the_way_out(server: str) -> None:
+    answer = runsync(server, shift={"seconds": 5})
+
+    assert answer["status"] == "FAILED"
+    assert "GIFTY_COMPUTE_URL and GIFTY_WORKER_TOKEN" in answer["error"]
+    assert "shift.seconds" in runsync(server, shift={"seconds": 0})["error"]

@@ -18,7 +18,10 @@ from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import GiftyComputeError, InvalidRequest
 from gifty_compute.logging import configure_logging
+from gifty_compute.settings import read_bridge_settings
+from gifty_compute.wire.body import parse
 from workers.runpod.formats import own_name, read
+from workers.runpod.shift import ShiftRequest, Shifts
 
 __all__ = ["Handler", "main"]
 
@@ -32,13 +35,17 @@ _DEFAULT_MODELS = "multilingual-e5-small"
 class Handler:
     """Answers jobs by the models that this worker serves."""
 
-    def __init__(self, inference: Inference, models: tuple[str, ...]) -> None:
-        self._inference, self._models = inference, models
+    def __init__(self, inference: Inference, models: tuple[str, ...], shifts: Shifts) -> None:
+        self._inference, self._models, self._shifts = inference, models, shifts
 
     async def __call__(self, job: dict[str, Any]) -> Any:
         """The output of a job; one with `error` makes it FAILED, and says nothing of the texts."""
         try:
-            asked = read(job.get("input"), self._models)
+            said = job.get("input")
+            if isinstance(said, dict) and "shift" in said:
+                shift = parse(ShiftRequest, said["shift"], where="shift")
+                return await asyncio.to_thread(self._shifts.run, shift)
+            asked = read(said, self._models)
             future = await asyncio.to_thread(
                 self._inference.submit, asked.model, asked.task_type, asked.payload
             )
@@ -61,7 +68,8 @@ def main() -> None:
             inference.load(model)
     except GiftyComputeError as error:
         sys.exit(f"GIFTY_MODELS={named}: {error}")
-    handler = Handler(inference, models)
+    shifts = Shifts(inference, models, read_bridge_settings(), SystemClock())
+    handler = Handler(inference, models, shifts)
     runpod.serverless.start({"handler": handler.__call__, "concurrency_modifier": lambda _: _CONCURRENCY})
 
 
