@@ -118,6 +118,7 @@ def holder_of(worker_id: str, session: str) -> Holder:
         credential=caller(),
         strict=own is not None,
         trusted=own is None or own.trust == "trusted",
+        newcomer=own is not None and own.verified < core().logic.file.trust.held,
     )
 
 

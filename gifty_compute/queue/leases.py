@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -38,6 +39,8 @@ _RETRY_BACKOFF = Backoff(base=2.0, cap=600.0)
 # Three passes of the slowest maintain. Nobody's lease is held against him for a longer silence of ours.
 SILENCE_SECONDS = 30.0
 _SWEPT_BY_A_CLAIM = 100
+# Each held result of a stranger costs a referee; as many again may be in work while those wait for theirs.
+_HELD_AND_IN_WORK = 2
 _COUNTED_READY = 64
 # About 6 MB of Russian text: the answer to a claim stays readable, whatever its rows hold.
 _MOST_TOKENS_A_CLAIM = 1_000_000
@@ -64,7 +67,7 @@ class LeaseStore:
             "dice": str(self._rng.random()),
             "limit": want.limit,
             "max_tokens": want.max_tokens or _MOST_TOKENS_A_CLAIM,
-            "most_held": leases.most_held,
+            "most_held": min(leases.most_held, _most_unverified(holder, logic)),
             "trusted": holder.trusted,
             "strict": holder.strict,
             "lease_seconds": seconds,
@@ -246,6 +249,12 @@ def _judged(logic: Logic, task: Task, result: dict[str, Any]) -> Checked | Gifty
         return checked(logic, task, result)
     except GiftyComputeError as refused:
         return refused
+
+
+def _most_unverified(holder: Holder, logic: Logic) -> float:
+    """How many tasks it may have, in work or held, of which nothing has been verified."""
+    bounded = holder.newcomer and not holder.trusted
+    return _HELD_AND_IN_WORK * logic.file.trust.held if bounded else math.inf
 
 
 def _who(holder: Holder) -> dict[str, str]:

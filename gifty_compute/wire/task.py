@@ -104,6 +104,8 @@ class Holder(BaseModel):
     """Whether it must name an attempt that this very credential was handed: so with a token of its own."""
     trusted: bool = True
     """Whether its results are believed unseen."""
+    newcomer: bool = False
+    """Whether, if it is not trusted, all its results are still held back."""
 
 
 class Want(BaseModel):

@@ -153,3 +153,19 @@ def test_leases_that_strangers_let_run_out_end_no_task(
 
     [held] = core.leases.claim(TRUSTED, WANT).tasks
     assert core.leases.complete(TRUSTED, held, {"embeddings": truth(["чай", "кофе"])}).status == "completed"
+
+
+def test_a_newcomer_can_have_few_results_held_however_many_it_hands_in(
+    core: Core, mallory: Stranger, submit: Callable[..., str]
+) -> None:
+    """Each costs a trusted worker the same work again, before all others."""
+    for n in range(30):
+        submit(f"товар {n}", "чай")
+
+    for _ in range(5):
+        for claimed in mallory.claim():
+            mallory.hand_in(claimed, NOISE + np.random.default_rng().normal())
+
+    assert sql(core, "SELECT count(*) AS n FROM compute_tasks WHERE referee") == [{"n": 20}]
+    sql(core, "UPDATE compute_worker_tokens SET verified = 10")
+    assert len(mallory.claim()) == 10
