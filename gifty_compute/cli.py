@@ -11,10 +11,9 @@ from pathlib import Path
 from random import Random
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from gifty_compute.callbacks.commands import callbacks
+from gifty_compute.callbacks.commands import callbacks, plain
 from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.demo.demo import run_demo
 from gifty_compute.doctor import unasked, visit
@@ -120,7 +119,7 @@ def doctor(live: bool) -> None:
         if not table.row_count:
             click.echo("skipped: no provider's key is set")
             return
-        Console().print(table)
+        plain().print(table)
         sys.exit(1 if failed else 0)
     finally:
         high.close()
@@ -187,7 +186,7 @@ def list_tokens() -> None:
     for token in found:
         types, expires = ", ".join(token.task_types) or "all", _day(token.expires_at)
         table.add_row(token.name, str(token.id), types, token.trust, token.created_by, expires, _state(token))
-    Console().print(table)
+    plain().print(table)
 
 
 @tokens.command()

@@ -18,7 +18,12 @@ from gifty_compute.callbacks.receivers import masked
 from gifty_compute.queue.database import connect
 from gifty_compute.queue.outbox import Outbox, State
 
-__all__ = ["callbacks"]
+__all__ = ["callbacks", "plain"]
+
+
+def plain() -> Console:
+    """Prints what it is given: what callers and providers say is no markup, whatever brackets it has."""
+    return Console(markup=False, emoji=False, highlight=False)
 
 
 @click.group()
@@ -38,7 +43,7 @@ def list_(state: State, task: UUID | None, limit: int) -> None:
     for one in found:
         times = [_time(one.created_at), _time(one.due_at), _time(one.dead_at)]
         table.add_row(one.id, masked(one.url), str(one.tries), *times, one.error or "")
-    Console().print(table if found else "none")
+    plain().print(table if found else "none")
 
 
 @callbacks.command()

@@ -332,7 +332,7 @@ def test_no_message_or_event_of_celery_holds_a_payload_or_a_secret(stage: Stage)
 def test_flower_shows_no_payload_and_no_secret(stage: Stage) -> None:
     anna = ("anna", secret("flower"))
     workers = requests.get(f"{stage.up.run['flower_url']}/api/workers?refresh=1", auth=anna, timeout=30)
-    assert {name.partition("@")[0] for name in workers.json()} == {"celery-1", "poll-1", WORKER}
+    assert {name.partition("@")[0] for name in workers.json()} >= {"celery-1", "poll-1"}
     paths = ["/api/workers?refresh=1", "/api/tasks", "/api/queues/length", "/api/task/types", "/metrics"]
     paths += ["/workers", "/tasks", "/broker", *(f"/worker/{name}" for name in workers.json())]
     found = {path: requests.get(stage.up.run["flower_url"] + path, auth=anna, timeout=30) for path in paths}

@@ -199,3 +199,13 @@ def test_the_command_says_what_is_wrong(core: Core, arguments: list[str], said: 
     assert ended.exit_code != 0
     assert said in ended.output
     assert "Traceback" not in ended.output
+
+
+def test_the_command_shows_an_address_as_it_is(core: Core, ended: Ends) -> None:
+    """Brackets are markup to who prints tables; a closing one without its opening ended the command."""
+    ended("http://127.0.0.1:1/[/b]/[red]/:bomb:")
+
+    told = command(core, "list", "--state", "due")
+
+    assert told.exit_code == 0, told.output
+    assert "http://127.0.0.1:1/[/b]/[red]/:bomb:" in told.output
