@@ -13,12 +13,13 @@ SHELL := /bin/sh
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install run test check chaos soak judges wheel lock clean FORCE
+.PHONY: help install run test check chaos soak torch judges wheel lock clean FORCE
 
 python := .venv/bin/python
 uv := $(python) -m uv
 extras :=
 compiled :=
+first :=
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +46,9 @@ chaos: .venv/installed-test ## processes and stores are killed under load: nothi
 soak: .venv/installed-test ## the long form of chaos, SOAK=0..1 of it; prints what became of all tasks
 	SOAK=$(SOAK) exec $(python) -m pytest tests/chaos $(ARGS)
 
+torch: .venv/installed-torch ## models run by PyTorch: tiny ones of the real architectures, nothing downloaded
+	exec $(python) -m pytest tests/torch $(ARGS)
+
 judges: .venv/installed-judges ## other people's programs judge ours: clients, servers, schemas, installers
 	exec $(python) -m pytest tests/judges $(ARGS)
 
@@ -65,9 +69,12 @@ clean: ## remove .venv and everything built
 lint_imports = $(python) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 
 # What is installed: one stamp for each set of extras, made anew when setup.cfg changes.
-stamps := .venv/installed-uv .venv/installed-run .venv/installed-test .venv/installed-judges
+stamps := .venv/installed-uv .venv/installed-run .venv/installed-test .venv/installed-torch .venv/installed-judges
 .venv/installed-run: extras := server,worker,local
 .venv/installed-test: extras := server,worker,local,onnx,dev
+.venv/installed-torch: extras := server,worker,local,onnx,torch,dev
+# By pip, before the rest: it can be told of a build without CUDA, which is a tenth of the other.
+.venv/installed-torch: first := torch==2.13.0
 .venv/installed-judges: extras := server,worker,local,onnx,dev,judges
 # Compiled once here, not by each process at its start (1.3 s of CPU) where PYTHONDONTWRITEBYTECODE is set. Of what
 # the judges bring, most is never imported.
@@ -86,6 +93,7 @@ $(stamps): setup.cfg $(if $(shell test -x $(python) -a ! -e .venv/unfinished || 
 		test -w "$${HOME:-}" || export UV_CACHE_DIR=.venv/cache
 		# uv cannot repair what a kill in the middle of it left: .venv is made anew then.
 		touch .venv/unfinished
+		test -z "$(first)" || $(python) -m pip install -qq --disable-pip-version-check "$(first)"
 		$(uv) pip install -q $(compiled) --python $(python) --editable ".[$(extras)]"
 		rm .venv/unfinished
 	fi

@@ -20,7 +20,7 @@ from typing import Any
 from gifty_compute.clock import Clock
 from gifty_compute.engines.base import Engine, Job, Row
 from gifty_compute.engines.budget import Budget
-from gifty_compute.engines.forks import in_each_child
+from gifty_compute.engines.forks import apart, in_each_child
 from gifty_compute.engines.planner import plan
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.engines.warmup import warm_up
@@ -109,7 +109,7 @@ class Inference:
         Raises EngineError.
         """
         engine = self._shelf.get(model)
-        self._row_tokens[model] = warm_up(engine, self._clock)
+        self._row_tokens[model] = apart(lambda: warm_up(engine, self._clock))
         return engine
 
     def submit(

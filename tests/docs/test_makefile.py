@@ -10,7 +10,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ["help", "install", "run", "test", "check", "chaos", "soak", "judges", "wheel", "lock", "clean"]
+TARGETS = [
+    *(
+        "help",
+        "install",
+        "run",
+        "test",
+        "check",
+        "chaos",
+        "soak",
+        "torch",
+        "judges",
+        "wheel",
+        "lock",
+        "clean",
+    ),
+]
 
 OLD = "echo 3.9"
 WITHOUT_ENSUREPIP = f"""

@@ -21,7 +21,6 @@ GOOD = {"GIFTY_COMPUTE_URL": "http://127.0.0.1:9", "GIFTY_WORKER_TOKEN": "w0rker
         ([], {"GIFTY_COMPUTE_URL": ""}, "Missing option '--api'"),
         ([], {"GIFTY_WORKER_TOKEN": ""}, "Missing option '--token'"),
         ([], {"GIFTY_WORKER_TOKEN": "два слова"}, "the token must be printable ASCII"),
-        (["--model", "bge-m3"], {}, "model 'bge-m3' needs the engine 'torch', which is not in this version"),
         (["--model", "nope"], {}, "there is no model 'nope'; known: "),
         (["--worker-id", "a" * 201], {}, "must be 1 to 200 printable characters"),
         (["--worker-id", "a\nb"], {}, "must be 1 to 200 printable characters"),
