@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gifty_compute.errors import InvalidConfig, InvalidResult
 from gifty_compute.wire.task import Outcome
+from gifty_compute.wire.vectors import packed
 
 __all__ = ["Spool"]
 
@@ -39,7 +40,7 @@ class Spool:
     def keep(self, outcome: Outcome) -> None:
         """From now on the outcome outlives the process. Raises InvalidResult if it is not JSON."""
         try:
-            body = orjson.dumps(outcome.model_dump(), option=orjson.OPT_SERIALIZE_NUMPY)
+            body = orjson.dumps({**outcome.model_dump(exclude={"result"}), "result": packed(outcome.result)})
         except orjson.JSONEncodeError as error:
             raise InvalidResult(f"the result cannot be written as JSON: {error}") from error
         path = self._path(outcome.id)

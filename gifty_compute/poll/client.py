@@ -13,7 +13,6 @@ import requests
 from pydantic import BaseModel, Field, ValidationError
 from requests.auth import AuthBase
 
-from gifty_compute.arrays import np
 from gifty_compute.door import checked_token, checked_url
 from gifty_compute.errors import GiftyComputeError, InvalidResult, TooLarge, Unavailable
 from gifty_compute.poll.refusals import refusal, refusal_in, unreachable
@@ -73,10 +72,10 @@ class PollClient:
         token: str,
         *,
         timeout: tuple[float, float] = _TIMEOUT,
-        info: Mapping[str, Any] | None = None,
+        info: Callable[[], Mapping[str, Any]] | None = None,
         new_session: Callable[[], requests.Session] = requests.Session,
     ) -> None:
-        """`info` is what operators see of this worker.
+        """`info` gives what operators see of this worker.
 
         It goes along with each heartbeat, of which one without tasks follows the first claim. Raises
         InvalidConfig for an address that is not http(s), or a token that fits no header.
@@ -118,13 +117,13 @@ class PollClient:
             worker_id=holder.worker_id, session=holder.session, exhaustive=exhaustive, tasks=held
         )
         if self._info is not None:
-            body = body.model_copy(update={"info": dict(self._info)})
+            body = body.model_copy(update={"info": dict(self._info())})
         return self._call("POST", "/heartbeat", Extension, body=_json(body))
 
     def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
         body = ResultRequest(
             status="completed",
-            result=_portable(result),
+            result=vectors.packed(result),
             worker_id=holder.worker_id,
             session=holder.session,
             attempt=task.attempt or None,
@@ -143,7 +142,7 @@ class PollClient:
         sound: dict[int, bytes] = {}
         for place, outcome in enumerate(outcomes):
             try:
-                sound[place] = _json(_portable_outcome(outcome))
+                sound[place] = _json(_portable(outcome))
             except InvalidResult as error:
                 errors[place] = error
         verdicts = self._report(holder, list(sound.values()))
@@ -264,15 +263,10 @@ def _completed(task: Task, result: dict[str, Any]) -> Outcome:
     return Outcome(id=task.id, attempt=task.attempt or None, status="completed", result=result)
 
 
-def _portable_outcome(outcome: Outcome) -> Outcome:
-    return outcome.model_copy(update={"result": _portable(outcome.result)}) if outcome.result else outcome
-
-
-def _portable(result: dict[str, Any]) -> dict[str, Any]:
-    """The result with its vectors in the binary form. Raises InvalidResult for an array of something else."""
-    if not isinstance(result.get("embeddings"), np.ndarray):
-        return result
-    return {**result, "embeddings": vectors.encode(vectors.decode(result["embeddings"]))}
+def _portable(outcome: Outcome) -> Outcome:
+    return (
+        outcome.model_copy(update={"result": vectors.packed(outcome.result)}) if outcome.result else outcome
+    )
 
 
 def _clean(error: str) -> str:

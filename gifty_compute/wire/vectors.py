@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from gifty_compute.arrays import np, npt
 from gifty_compute.errors import InvalidResult
 
-__all__ = ["Vectors", "check", "decode", "encode", "same"]
+__all__ = ["Vectors", "check", "decode", "encode", "packed", "same"]
 
 Vectors: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.float16]"
 
@@ -97,6 +97,13 @@ def encode(vectors: Vectors) -> dict[str, Any]:
         "shape": list(vectors.shape),
         "data": base64.b64encode(np.ascontiguousarray(vectors).tobytes()).decode(),
     }
+
+
+def packed(result: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The result with its vectors in the binary form. Raises InvalidResult for an array of something else."""
+    if result is None or not isinstance(result.get("embeddings"), np.ndarray):
+        return result
+    return {**result, "embeddings": encode(decode(result["embeddings"]))}
 
 
 def check(vectors: Vectors, *, rows: int, dim: int | None) -> None:

@@ -75,10 +75,11 @@ def cancel_and_retry(fleet: Fleet) -> None:
 
 
 def drain_a_worker(fleet: Fleet) -> None:
-    fleet.stop("celery-1")
-    for _ in range(4):
-        submit_long(fleet)
-    eventually(lambda: held_by(fleet, "poll-1") > 4, within=30, what="poll-1 holds more than a pass")
+    """A worker that has just begun takes four tasks, whatever they are: more than it can do at once."""
+    fleet.stop("poll-1")
+    submit_long_to_the_poll_worker(fleet)
+    fleet.restart("poll-1")
+    eventually(lambda: held_by(fleet, "poll-1") > 1, within=30, what="poll-1 holds several tasks")
     fleet.signal("poll-1", signal.SIGTERM)
 
 

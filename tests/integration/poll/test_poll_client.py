@@ -481,7 +481,7 @@ def test_a_heartbeat_does_not_wait_behind_a_slow_result(facade: Any, fault: Any,
 def test_a_worker_is_introduced_after_its_first_claim_and_named_in_each_heartbeat(
     facade: Any, token: str
 ) -> None:
-    client = PollClient(facade.url, token, info={"gpu": "Tesla T4"})
+    client = PollClient(facade.url, token, info=lambda: {"gpu": "Tesla T4"})
     holder = Holder(worker_id="kaggle-1", session="s")
 
     client.claim(holder, Want())

@@ -168,6 +168,29 @@ def test_a_claim_whose_answer_was_lost_strands_no_task(
     assert len(worker.events("claim failed")) == 1
 
 
+def test_results_in_the_spool_outlive_a_kill_and_are_told_first(
+    facade: Any, fault: Any, start_worker: StartWorker, eventually: Eventually, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        facade.submit("канарейка")
+    facade.faults.extend([fault("/results", 503)] * 1000)
+    killed = start_worker("--spool", str(tmp_path / "spool"))
+    eventually(lambda: len(list((tmp_path / "spool").glob("*.json"))) == 3)
+    killed.send(signal.SIGKILL)
+    killed.end()
+    with facade.lock:
+        facade.faults.clear()
+        before = len(facade.calls)
+    assert "канарейка" not in "".join(one.read_text() for one in (tmp_path / "spool").iterdir())
+
+    start_worker("--spool", str(tmp_path / "spool"))
+    eventually(all_completed(facade))
+
+    assert facade.calls[before].path.endswith("/results")
+    assert {task["attempt"] for task in facade.tasks.values()} == {1}
+    eventually(lambda: not list((tmp_path / "spool").iterdir()))
+
+
 def test_leases_are_renewed_while_a_task_is_in_hand(
     facade: Any, fault: Any, start_worker: StartWorker, eventually: Eventually
 ) -> None:

@@ -15,12 +15,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.errors import EngineError, GiftyComputeError, NotFound, Unavailable
 from gifty_compute.logging import JsonLines
 from gifty_compute.perform import Performer, Tools, Verdict, Wanted
 from gifty_compute.poll.loop import PollLoop
 from gifty_compute.poll.refusals import TokenRefused
 from gifty_compute.wire.task import Claimed, Extension, Held, Holder, Outcome, Task, Want
+from tests.unit.conftest import HandClock
 
 Step = list[Task] | GiftyComputeError
 
@@ -130,13 +132,14 @@ def events() -> Any:
 
 @pytest.fixture
 def loop(stop: NotedStop) -> Callable[..., PollLoop]:
-    def build(*steps: Step, performer: Work = done) -> PollLoop:
+    def build(*steps: Step, performer: Work = done, **more: Any) -> PollLoop:
         return PollLoop(
-            source=Script(stop, *steps),
+            source=more.pop("source", None) or Script(stop, *steps),
             holder=Holder(worker_id="kaggle-1"),
             want=Want(models=("multilingual-e5-small",), limit=16),
-            performer=at_once(performer),
-            tools=Tools(stop=stop, rng=Random(1)),
+            performer=more.pop("begin", None) or at_once(performer),
+            tools=Tools(stop=stop, rng=Random(1), clock=more.pop("clock", SystemClock())),
+            **more,
         )
 
     return build
@@ -287,3 +290,109 @@ def test_no_log_line_quotes_a_payload(
     loop([task()], [], performer=quoting).run()
 
     assert "удочка" not in str(events) + caplog.text
+
+
+# -- a session that ends -------------------------------------------------------------------------------------
+
+
+class Endless(Script):
+    """Always has as many tasks as are asked for; each claim takes ten seconds on the clock."""
+
+    def __init__(self, stop: threading.Event, clock: HandClock) -> None:
+        super().__init__(stop)
+        self._clock, self.claims = clock, 0
+        self.wants: list[Want] = []
+
+    def claim(self, holder: Holder, want: Want) -> Claimed:
+        self._clock.advance(10)
+        self.wants.append(want)
+        return Claimed(tasks=tuple(task() for _ in range(want.limit)), lease_seconds=90)
+
+
+def test_a_declared_session_ends_by_itself_with_nothing_in_hand(
+    stop: NotedStop, loop: Callable[..., PollLoop], clock: HandClock
+) -> None:
+    source = Endless(stop, clock)
+    session = Deadline.after(60, clock)
+
+    total = loop(source=source, session=session, clock=clock).run()
+
+    # Ten of its seconds are kept for the drain.
+    assert (len(source.wants), session.remaining) == (5, 10)
+    assert total == Verdict(done=sum(want.limit for want in source.wants))
+
+
+def test_what_is_not_done_at_the_end_of_the_session_goes_back_begun_or_not(
+    stop: NotedStop, loop: Callable[..., PollLoop], clock: HandClock
+) -> None:
+    source = Endless(stop, clock)
+    never: list[Future[dict[str, Any]]] = []
+
+    def begin(_: Task, __: Wanted) -> Future[dict[str, Any]]:
+        never.append(Future())
+        # The first has begun and can no longer be taken back.
+        assert len(never) > 1 or never[0].set_running_or_notify_cancel()
+        clock.advance(14)
+        return never[-1]
+
+    total = loop(source=source, session=Deadline.after(60, clock), clock=clock, begin=begin).run()
+
+    assert (total, len(source.released)) == (Verdict(released=4), 4)
+
+
+def test_an_idle_worker_asks_the_server_to_wait_but_not_beyond_its_session(
+    stop: NotedStop, loop: Callable[..., PollLoop], clock: HandClock
+) -> None:
+    class Idle(Endless):
+        def claim(self, holder: Holder, want: Want) -> Claimed:
+            self.wants.append(want)
+            self._clock.advance(want.wait_seconds)
+            return Claimed(tasks=(), lease_seconds=90)
+
+    source = Idle(stop, clock)
+
+    loop(source=source, session=Deadline.after(22, clock), clock=clock).run()
+
+    assert [want.wait_seconds for want in source.wants] == [5, 5, 5, pytest.approx(2.6)]
+    assert stop.waits == []
+
+
+def test_the_first_interrupt_drains_and_the_second_is_let_through(
+    stop: NotedStop, loop: Callable[..., PollLoop]
+) -> None:
+    class Interrupted(Script):
+        def claim(self, holder: Holder, want: Want) -> Claimed:
+            if self.completed:
+                raise KeyboardInterrupt
+            return Claimed(tasks=(task(),), lease_seconds=90)
+
+    assert loop(source=Interrupted(stop)).run().done >= 1
+
+    stop.set()
+    unfinished: Future[dict[str, Any]] = Future()
+    unfinished.set_running_or_notify_cancel()
+    again = loop([task()], begin=lambda *_: unfinished)
+
+    def interrupt(*_: object) -> Verdict:
+        raise KeyboardInterrupt
+
+    again.line.finish = interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        again.run()
+
+
+def test_who_is_told_to_drain_claims_nothing_more_until_he_is_told_otherwise(
+    stop: NotedStop, loop: Callable[..., PollLoop]
+) -> None:
+    told = loop([], [])
+    told.line.hand._told_to_drain = True
+    asked = stop.wait
+
+    def wait_and_be_told(timeout: float | None = None) -> bool:
+        told.line.hand._told_to_drain = len(stop.waits) < 3
+        return asked(timeout)
+
+    stop.wait = wait_and_be_told  # type: ignore[method-assign]
+    told.run()
+
+    assert len(stop.waits) == 6

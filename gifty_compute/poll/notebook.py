@@ -1,0 +1,41 @@
+"""`gifty_compute.poll.run`: the poll worker as a function, for a notebook's cell."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from gifty_compute.perform import Verdict
+from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions
+
+__all__ = ["run"]
+
+
+def run(
+    api: str,
+    token: str,
+    *,
+    worker_id: str | None = None,
+    models: Sequence[str] = (DEFAULT_MODEL,),
+    limit: int = 100,
+    deadline: str | None = None,
+    spool: str | Path | None = None,
+    stop: threading.Event | None = None,
+) -> Verdict:
+    """Does tasks until the cell is interrupted, `stop` is set, or the session's `deadline` (11h30m) has come.
+
+    The first interrupt drains: what the model has begun is finished, the rest goes back; a second one stops
+    at once. It installs no signal handler. Raises InvalidConfig, EngineError, and Unauthorized for a wrong
+    token.
+    """
+    options = WorkerOptions(
+        api=api,
+        token=token,
+        worker_id=worker_id,
+        models=tuple(models),
+        limit=limit,
+        deadline=deadline,
+        spool=Path(spool) if spool is not None else None,
+    )
+    return PollWorker(options, stop or threading.Event()).run()
