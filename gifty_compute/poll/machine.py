@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gifty_compute.logic.source import DEFAULT_LOGIC
 from gifty_compute.version import VERSION
 
 __all__ = ["describe"]
@@ -24,7 +23,6 @@ def describe(models: Sequence[str], gpus: Path = _GPUS) -> dict[str, Any]:
         "program": "gifty-worker",
         "version": VERSION,
         "model": list(models),
-        "engine": sorted({DEFAULT_LOGIC.engine_of(model) for model in models}),
         "gpu": _gpus(gpus) or [f"CPU, {os.cpu_count()} cores"],
         "host": platform.platform(terse=True),
     }

@@ -70,7 +70,8 @@ class PollWorker:
         clock, self.pace = SystemClock(), Pace()
         refuse_unknown(options.models)
         self._options, self._stop = options, stop
-        self._about = describe(options.models)
+        engines = sorted({DEFAULT_LOGIC.engine_of(model) for model in options.models})
+        self._about = {**describe(options.models), "engine": engines}
         self._inference = Inference(EngineShelf(), clock)
         client = PollClient(options.api, options.token.strip(), info=self._info)
         seconds = seconds_of(options.deadline) if options.deadline else None

@@ -58,11 +58,11 @@ class Shifts:
             self._busy.release()
 
     def _run(self, asked: ShiftRequest) -> dict[str, int]:
-        info = describe(self._models)
+        info = {**describe(self._models), "program": "runpod"}
         client = PollClient(
             self._bridge.gifty_compute_url,
             self._bridge.gifty_worker_token.get_secret_value(),
-            info={**info, "program": "runpod"},
+            info=lambda: info,
         )
         stop = threading.Event()
         loop = PollLoop(
