@@ -131,8 +131,7 @@ def _end(worker_id: str, results: list[tuple[Task, dict[str, Any]]]) -> list[Tas
         return []
     refusals = core().leases.complete_many(holder_of(worker_id, ""), results)
     ended = [task for (task, _), refusal in zip(results, refusals, strict=True) if refusal is None]
-    for task in ended:
-        core().fleet.ended(worker_id, task, good=True)
+    core().fleet.ended(worker_id, ended, good=True)
     refused: list[GiftyComputeError] = [refusal for refusal in refusals if refusal is not None]
     if refused and not ended:
         raise refused[0]

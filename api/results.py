@@ -80,7 +80,7 @@ def results(body: ResultsRequest) -> Response:
 
 def _take(core: Core, holder: Holder, outcome: Outcome, stored: Task) -> Task:
     ended = _end(core, holder, outcome, _as_said(holder, stored, outcome))
-    core.fleet.ended(holder.worker_id or stored.worker_id, stored, good=outcome.status == "completed")
+    core.fleet.ended(holder.worker_id or stored.worker_id, [stored], good=outcome.status == "completed")
     return ended
 
 
@@ -136,12 +136,14 @@ class _Bulk:
             if first and self._is_whole(outcome):
                 good.append((place, outcome))
         pairs = [(_as_said(self._holder, self._tasks[one.id], one), _result_of(one)) for _, one in good]
+        ended: list[Task] = []
         for (place, one), error in zip(
             good, self._core.leases.complete_many(self._holder, pairs), strict=True
         ):
             self._verdicts[place] = _refused(one.id, error) if error else _taken(one, "completed")
             if error is None:
-                self._core.fleet.ended(self._holder.worker_id, self._tasks[one.id], good=True)
+                ended.append(self._tasks[one.id])
+        self._core.fleet.ended(self._holder.worker_id, ended, good=True)
 
     def _is_whole(self, outcome: Outcome) -> bool:
         """Whether nothing but its result is left to judge; what a stranger says is judged one by one."""

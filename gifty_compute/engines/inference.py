@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 _MOST_TOKENS = 2**20
 # Rows that are planned together; beyond it planning costs more than it saves.
 _WINDOW = 1024
+# Between two passes, however slow they are: a process that ends waits for it.
+_LONGEST_REST = 10.0
 # The newest pass's weight in the measured pace.
 _WEIGHT = 0.2
 
@@ -74,8 +76,12 @@ class Inference:
     """Runs jobs of any number of callers; its thread begins with the first of them, so it may be made before
     a fork."""
 
-    def __init__(self, shelf: EngineShelf, clock: Clock, *, most_tokens: int = _MOST_TOKENS) -> None:
+    def __init__(
+        self, shelf: EngineShelf, clock: Clock, *, most_tokens: int = _MOST_TOKENS, share: float = 1.0
+    ) -> None:
+        """`share` of the time is computed, the rest left to whoever else uses the machine."""
         self._shelf, self._clock, self._most_tokens = shelf, clock, most_tokens
+        self._idle = 1 / share - 1
         self._begin()
         in_each_child(self._begin)
 
@@ -225,11 +231,14 @@ class Inference:
             self._halve(places, error)
         else:
             self._budget(engine).grow()
-            self._measure(rows, self._clock.monotonic() - began)
+            took = self._clock.monotonic() - began
+            self._measure(rows, took * (1 + self._idle))
             for (order, row), output in zip(places, outputs, strict=True):
                 order.outputs[row] = output
                 if len(order.outputs) == len(order.job.rows):
                     _finish(order)
+            if self._idle and not self._closed:
+                self._clock.sleep(min(took * self._idle, _LONGEST_REST))
 
     def _halve(self, places: list[_Place], error: Exception) -> None:
         if len(places) == 1:

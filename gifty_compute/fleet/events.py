@@ -1,15 +1,19 @@
-"""Celery's events as the facade sends them for a poll worker: ids, names and numbers, never payloads."""
+"""Celery's events as the facade sends them for a poll worker: ids, names and numbers, never payloads.
+
+What a request notes is a few fields; the event is made of them later, in another thread.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 from gifty_compute.fleet.roster import Member
 from gifty_compute.queue.announce import task_name
-from gifty_compute.wire.task import Task
 
-__all__ = ["FREQ_SECONDS", "Event", "claimed", "ended", "heartbeat", "offline", "online"]
+__all__ = ["FREQ_SECONDS", "Event", "TaskNote", "heartbeat", "offline", "online"]
 
 # Flower takes a worker for offline after twice this time. Our workers speak every 30 seconds.
 FREQ_SECONDS = 45.0
@@ -41,29 +45,42 @@ def offline(node: str, at: float) -> Event:
     return Event(node, "worker-offline", at, {"freq": FREQ_SECONDS})
 
 
-def claimed(node: str, at: float, task: Task) -> tuple[Event, Event]:
-    """A task was handed out: `args` shows the model alone."""
-    about = {"uuid": str(task.id), "name": task_name(task.task_type)}
-    received = {
-        "args": f"({task.model!r},)",
-        "kwargs": "{}",
-        "retries": task.failures,
-        "eta": None,
-        "expires": None,
-        "root_id": str(task.id),
-        "parent_id": None,
-    }
-    return Event(node, "task-received", at, {**about, **received}), Event(node, "task-started", at, about)
+class TaskNote(NamedTuple):
+    """What became of a task at a worker, without its payload."""
 
+    node: str
+    at: float
+    end: Literal["claimed", "succeeded", "failed"]
+    id: UUID
+    task_type: str
+    model: str | None
+    failures: int
+    started_at: datetime | None
 
-def ended(node: str, at: float, task: Task, *, good: bool) -> Event:
-    """A result or a failure was taken; what a worker says of a failure stays in the task."""
-    runtime = max(0.0, at - task.started_at.timestamp()) if task.started_at else 0.0
-    about = {"uuid": str(task.id), "name": task_name(task.task_type), "runtime": round(runtime, 3)}
-    if good:
-        return Event(node, "task-succeeded", at, {**about, "result": "done 1"})
-    exception = f"failed; GET /v1/tasks/{task.id} has the reason"
-    return Event(node, "task-failed", at, {**about, "exception": exception, "traceback": ""})
+    def events(self) -> list[Event]:
+        about: dict[str, Any] = {"uuid": str(self.id), "name": task_name(self.task_type)}
+        if self.end == "claimed":
+            received = Event(self.node, "task-received", self.at, {**about, **self._received()})
+            return [received, Event(self.node, "task-started", self.at, about)]
+        began = self.started_at.timestamp() if self.started_at else self.at
+        about["runtime"] = round(max(0.0, self.at - began), 3)
+        if self.end == "succeeded":
+            return [Event(self.node, "task-succeeded", self.at, {**about, "result": "done 1"})]
+        # What a worker says of a failure stays in the task.
+        exception = f"failed; GET /v1/tasks/{self.id} has the reason"
+        return [Event(self.node, "task-failed", self.at, {**about, "exception": exception, "traceback": ""})]
+
+    def _received(self) -> dict[str, Any]:
+        """`args` shows the model alone."""
+        return {
+            "args": f"({self.model!r},)",
+            "kwargs": "{}",
+            "retries": self.failures,
+            "eta": None,
+            "expires": None,
+            "root_id": str(self.id),
+            "parent_id": None,
+        }
 
 
 def _machine(member: Member) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from gifty_compute.clock import Clock
-from gifty_compute.fleet import events
+from gifty_compute.fleet.events import TaskNote, online
 from gifty_compute.fleet.herald import Herald
 from gifty_compute.fleet.roster import Roster, node_name, told_of_itself
 from gifty_compute.wire.task import Task
@@ -27,37 +27,44 @@ class Fleet:
     def stop(self) -> None:
         self._herald.stop()
 
-    def asked(self, worker_id: str, models: tuple[str, ...], tasks: Iterable[Task]) -> None:
+    def asked(self, worker_id: str, models: tuple[str, ...], tasks: Sequence[Task]) -> None:
         """A worker asked for work and got these tasks."""
-        node, at, got = node_name(worker_id), self._now(), list(tasks)
-        info = {"model": list(models)} if models else {}
-        self._hear(node, info, began=len(got))
-        for task in got:
-            self._herald.tell(*events.claimed(node, at, task))
+        node = node_name(worker_id)
+        self._hear(node, {"model": list(models)} if models else None, began=len(tasks))
+        self._note(node, "claimed", tasks)
 
     def beat(self, worker_id: str, info: Mapping[str, Any] | None, held: int | None) -> None:
         """A worker's heartbeat; `held` is given if it named all that it holds."""
         node = node_name(worker_id)
-        self._hear(node, info or {})
+        self._hear(node, info)
         if held is not None:
             self._roster.holds(node, held)
 
-    def ended(self, worker_id: str | None, task: Task, *, good: bool) -> None:
-        """A result or a failure of this task was taken."""
-        if not worker_id:
+    def ended(self, worker_id: str | None, tasks: Sequence[Task], *, good: bool) -> None:
+        """Results or failures of these tasks were taken."""
+        if not worker_id or not tasks:
             return  # Somebody without a name, whom Flower cannot show.
         node = node_name(worker_id)
-        self._hear(node, {}, ended=1)
-        self._herald.tell(events.ended(node, self._now(), task, good=good))
+        self._hear(node, None, ended=len(tasks))
+        self._note(node, "succeeded" if good else "failed", tasks)
 
     def released(self, worker_id: str, count: int) -> None:
         """A worker gave so many tasks back."""
-        self._hear(node_name(worker_id), {}, ended=count)
+        self._hear(node_name(worker_id), None, ended=count)
 
-    def _hear(self, node: str, info: Mapping[str, Any], *, began: int = 0, ended: int = 0) -> None:
-        now = self._clock.monotonic()
-        if self._roster.hear(node, now, info=told_of_itself(info), began=began, ended=ended):
-            self._herald.tell(events.online(node, self._now(), self._roster.present()[node]))
+    def _hear(self, node: str, info: Mapping[str, Any] | None, *, began: int = 0, ended: int = 0) -> None:
+        told = told_of_itself(info) if info else None
+        if self._roster.hear(node, self._clock.monotonic(), info=told, began=began, ended=ended):
+            self._herald.tell([online(node, self._now(), self._roster.present()[node])])
+
+    def _note(self, node: str, end: Literal["claimed", "succeeded", "failed"], tasks: Sequence[Task]) -> None:
+        at = self._now()
+        self._herald.tell(
+            [
+                TaskNote(node, at, end, one.id, one.task_type, one.model, one.failures, one.started_at)
+                for one in tasks
+            ]
+        )
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter
 from redis.exceptions import RedisError
 
 from gifty_compute.clock import Clock
-from gifty_compute.fleet.events import FREQ_SECONDS, Event, heartbeat, offline
+from gifty_compute.fleet.events import FREQ_SECONDS, Event, TaskNote, heartbeat, offline
 from gifty_compute.fleet.inspection import Inspection
 from gifty_compute.fleet.roster import Roster
 
@@ -50,7 +51,7 @@ class Herald:
         self, app: Celery, roster: Roster, clock: Clock, silence: float, registry: CollectorRegistry
     ) -> None:
         self._app, self._roster, self._clock, self._silence = app, roster, clock, silence
-        self._waiting: deque[Event] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[Event | TaskNote] = deque(maxlen=_MOST_WAITING)
         self._counted = Counter("gifty_fleet_events", "Events of poll workers", ("what",), registry=registry)
         self._self = uuid4().hex.encode()
         self._stop = threading.Event()
@@ -67,10 +68,10 @@ class Herald:
         """After `stop`: until the thread is over, at most so long."""
         self._thread.join(seconds)
 
-    def tell(self, *events: Event) -> None:
+    def tell(self, notes: Sequence[Event | TaskNote]) -> None:
         """To be sent soon, or never; returns at once."""
-        lost = max(0, len(self._waiting) + len(events) - _MOST_WAITING)
-        self._waiting.extend(events)
+        lost = max(0, len(self._waiting) + len(notes) - _MOST_WAITING)
+        self._waiting.extend(notes)
         if lost:
             self._counted.labels("lost").inc(lost)
 
@@ -113,7 +114,9 @@ class Herald:
 
     def _send(self, connection: Connection, more: list[Event]) -> None:
         """Everything in messages of many events, as Celery's own workers send those of tasks."""
-        told = [self._waiting.popleft() for _ in range(len(self._waiting))] + more
+        noted = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        told = [event for one in noted for event in (one.events() if isinstance(one, TaskNote) else [one])]
+        told += more
         exchange = get_exchange(connection, name=self._app.conf.event_exchange)
         producer = Producer(connection.default_channel, exchange=exchange, serializer="json")
         for start in range(0, len(told), _MOST_A_MESSAGE):

@@ -41,7 +41,7 @@ def told_of_itself(info: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass
 class Member:
     """A worker: what it said of itself, when it was heard of last (monotonic), and what it did."""
 
@@ -66,24 +66,26 @@ class Roster:
     ) -> bool:
         """Notes that this worker spoke, how many tasks it took and gave up or ended; True if it is new."""
         with self._lock:
-            known = self._members.pop(name, None)
-            member = known or Member(heard=now)
-            self._members[name] = replace(
-                member,
-                heard=now,
-                info={**member.info, **(info or {})},
-                active=max(0, member.active + began - ended),
-                processed=member.processed + began,
-            )
-            if len(self._members) > _MOST_MEMBERS:
+            member = self._members.get(name)
+            is_new = member is None
+            if member is None:
+                member = self._members[name] = Member(now)
+            else:
+                self._members.move_to_end(name)
+            member.heard = now
+            member.active = max(0, member.active + began - ended)
+            member.processed += began
+            if info:
+                member.info = {**member.info, **info}
+            if is_new and len(self._members) > _MOST_MEMBERS:
                 self._members.popitem(last=False)
-            return known is None
+            return is_new
 
     def holds(self, name: str, count: int) -> None:
         """What the worker itself says that it has in hand, where it says all of it."""
         with self._lock:
             if name in self._members:
-                self._members[name] = replace(self._members[name], active=count)
+                self._members[name].active = count
 
     def due(self, now: float, every: float) -> list[tuple[str, Member]]:
         """Who has spoken since Flower was told of him, at most once in so many seconds; he is told of now."""
@@ -93,8 +95,9 @@ class Roster:
                 for name, one in self._members.items()
                 if one.told + every <= now and one.told < one.heard
             ]
-            self._members.update((name, replace(one, told=now)) for name, one in due)
-            return due
+            for _, one in due:
+                one.told = now
+            return [(name, replace(one)) for name, one in due]
 
     def drop_silent(self, now: float) -> list[str]:
         """Strikes out who has not spoken for so long, and says who that was."""
@@ -104,12 +107,7 @@ class Roster:
                 del self._members[name]
             return silent
 
-    def strike(self, name: str) -> bool:
-        """Strikes out who says good-bye; False if he is not in it."""
-        with self._lock:
-            return self._members.pop(name, None) is not None
-
     def present(self) -> dict[str, Member]:
         """Everybody, as of now."""
         with self._lock:
-            return dict(self._members)
+            return {name: replace(one) for name, one in self._members.items()}

@@ -91,6 +91,24 @@ def test_a_result_has_an_output_a_row_in_order_whatever_the_passes(ask: Ask, eng
     assert len(engine.passes) > 1
 
 
+def test_a_share_leaves_the_rest_of_the_time_to_others(engine: Scripted, clock: HandClock) -> None:
+    class Shelf(EngineShelf):
+        def get(self, model: str) -> Engine:
+            return engine
+
+    inference, began = Inference(Shelf(), clock, share=0.25), clock.monotonic()
+
+    for word in ("а", "б"):
+        inference.submit("m", "echo", {"words": [word]}).result(10)
+    while clock.monotonic() - began < 8:
+        threading.Event().wait(0.005)  # its thread rests on this clock
+    inference.close()
+
+    # Two passes of a second, after each of which it rests three.
+    assert clock.monotonic() - began == 8
+    assert inference.tokens_per_second == pytest.approx(0.25)
+
+
 def test_who_comes_while_a_pass_is_made_shares_the_next_one(ask: Ask, engine: Scripted) -> None:
     engine.held = True
     first = ask("а")
