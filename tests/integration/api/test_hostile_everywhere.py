@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 
 from api.operation import Operation, operations
 from gifty_compute.core import Core
+from gifty_compute.wire.score import AXES
 from tests.integration.api.test_hostile import assert_contract_shape
 from tests.integration.conftest import API, OPS, WORKER
 
@@ -289,3 +290,57 @@ def test_of_a_name_that_comes_twice_the_last_one_counts(client: FlaskClient) -> 
 
     assert (last_good.status_code, last_bad.status_code) == (202, 422)
     assert last_good.json["max_attempts"] == 7
+
+
+DEEP: Any = "a"
+for _ in range(300):
+    DEEP = {"a": DEEP}
+PRODUCT = {"gift_score": 5, "reasoning": "годится", "tags": ["чай"]}
+UNFIT_RESULTS = {
+    "content": ("llm", {"content": "a\x00"}),
+    "provider": ("llm", {"content": "a", "provider": "\x00"}),
+    "model": ("llm", {"content": "a", "model": "\x00"}),
+    "reasoning": ("score", {"scores": [{**PRODUCT, "reasoning": "\x00"}]}),
+    "a tag": ("score", {"scores": [{**PRODUCT, "tags": ["\x00"]}]}),
+    "version": ("score", {"scores": [PRODUCT], "version": "\x00"}),
+    "an axis": (
+        "score",
+        {"scores": [{**PRODUCT, "gift_vector": dict.fromkeys(AXES) | {"age_suitability": DEEP}}]},
+    ),
+    "a name in an axis": (
+        "score",
+        {"scores": [{**PRODUCT, "gift_vector": dict.fromkeys(AXES) | {"age_suitability": {"\x00": 1}}}]},
+    ),
+}
+PAYLOADS = {
+    "llm": {"messages": [{"role": "user", "content": "a"}]},
+    "score": {"products": [{"title": "чай"}]},
+}
+
+
+@pytest.mark.parametrize("name", UNFIT_RESULTS)
+def test_a_result_that_cannot_be_stored_is_422_and_spoils_no_other(
+    client: FlaskClient, core: Core, submit: Any, name: str
+) -> None:
+    kind, unfit = UNFIT_RESULTS[name]
+    good = {"content": "a"} if kind == "llm" else {"scores": [PRODUCT]}
+    bad_one, good_one = (submit(task_type=kind, payload=PAYLOADS[kind])["id"] for _ in range(2))
+    asked = {"worker_id": "holder", "task_type": kind, "claim_id": str(uuid4())}
+    assert client.get("/internal/workers/tasks", query_string=asked, headers=WORKER).json["count"] == 2
+    results = [
+        {"id": task_id, "status": "completed", "result": result, "attempt": 1}
+        for task_id, result in ((bad_one, unfit), (good_one, good))
+    ]
+
+    alone = client.post(
+        f"/internal/workers/tasks/{bad_one}/result",
+        json={"status": "completed", "result": unfit, "attempt": 1},
+        headers=WORKER,
+    )
+    both = client.post(
+        "/internal/workers/results", json={"worker_id": "w", "results": results}, headers=WORKER
+    )
+
+    assert alone.status_code == 422
+    assert [verdict["http_status"] for verdict in both.json["verdicts"]] == [422, 200]
+    assert core.store.get(UUID(bad_one)).status == "processing"
