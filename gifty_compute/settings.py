@@ -17,10 +17,12 @@ __all__ = [
     "BridgeSettings",
     "BrokerSettings",
     "LogicSettings",
+    "ServingSettings",
     "Settings",
     "read_bridge_settings",
     "read_broker_settings",
     "read_logic_settings",
+    "read_serving_settings",
     "read_settings",
 ]
 
@@ -89,6 +91,21 @@ class BridgeSettings(BaseSettings):
     def is_given(self) -> bool:
         """Whether the worker works over HTTP; else it needs DATABASE_URL."""
         return bool(self.gifty_compute_url and self.gifty_worker_token.get_secret_value())
+
+
+class ServingSettings(BaseSettings):
+    """What a Celery worker does: the tasks of these models, and so it consumes their queues alone."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    gifty_worker_models: str = "multilingual-e5-small"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names, comma separated there."""
+        return tuple(name.strip() for name in self.gifty_worker_models.split(",") if name.strip())
 
 
 class Settings(BrokerSettings, LogicSettings):
@@ -179,6 +196,11 @@ def read_settings() -> Settings:
 def read_bridge_settings() -> BridgeSettings:
     """The same for a Celery worker that may work over HTTP."""
     return _read(BridgeSettings)
+
+
+def read_serving_settings() -> ServingSettings:
+    """The same for what a Celery worker serves."""
+    return _read(ServingSettings)
 
 
 def read_broker_settings() -> BrokerSettings:

@@ -8,10 +8,11 @@ from kombu import Queue  # type: ignore[attr-defined]
 from gifty_compute.logging import configure_logging
 from gifty_compute.logic.source import read_logic
 from gifty_compute.queue.announce import queue_name
-from gifty_compute.settings import read_bridge_settings, read_logic_settings
+from gifty_compute.settings import read_bridge_settings, read_logic_settings, read_serving_settings
 from workers import outage
 from workers import telling as telling  # makes Celery know it
-from workers.tasks import ENGINE, register
+from workers.machine import tell_of_machine
+from workers.tasks import register
 
 configure_logging()
 app = Celery(
@@ -23,8 +24,10 @@ app = Celery(
 )
 settings = read_logic_settings()
 logic = read_logic(settings.logic_config_path, settings.llm_overrides)
-served = logic.pairs_of_engine(ENGINE)
+models = read_serving_settings().models
+served = logic.pairs_of_models(models)
 register(app, served)
+tell_of_machine(app, models, sorted({logic.engine_of(model) for model in models}))
 # A worker consumes only what it can serve; -Q narrows it further. Over HTTP it cannot maintain.
 queues = [] if read_bridge_settings().is_given else ["maintain"]
 queues += [queue_name(kind, model) for kind, model in served]

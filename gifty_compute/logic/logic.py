@@ -240,10 +240,14 @@ class Logic:
         own |= {name for name, section in self._sections.items() if not models and section.space in spaces}
         return [(kind, name) for kind in kinds for name in sorted(own) if kind in self._sections[name].kinds]
 
-    def pairs_of_engine(self, engine: str) -> list[tuple[str, str]]:
-        """All (task type, model) pairs that this engine can do."""
-        mine = {name: section for name, section in self._sections.items() if section.engine == engine}
-        return [(kind, name) for name, section in mine.items() for kind in section.kinds]
+    def pairs_of_models(self, models: tuple[str, ...]) -> list[tuple[str, str]]:
+        """All (task type, model) pairs that a worker with these models can do.
+
+        Raises InvalidConfig for one that is unknown, or that only providers serve.
+        """
+        for name in models:
+            self.engine_of(name)
+        return self.offered((), models)
 
     def engine_of(self, model_name: str) -> str:
         """The engine that runs a model, by its own name or an alias. Raises InvalidConfig."""

