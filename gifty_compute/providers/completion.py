@@ -7,11 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import orjson
-
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError
 from gifty_compute.providers.base import QUIET, Ask, Delta
 from gifty_compute.providers.failures import bad_answer
+from gifty_compute.wire.questions import in_words, unfenced
 
 __all__ = ["CUT", "REFUSED", "STOPPED", "Prompt", "finished", "streamed"]
 
@@ -49,7 +48,7 @@ class Prompt:
         if schema and structured == "json_schema":
             return cls(_joined(system), turns, "schema", schema)
         # Said in words, too: OpenAI and Groq refuse JSON mode where no message speaks of JSON.
-        system.append(_in_words(schema))
+        system.append(in_words(schema))
         return cls(_joined(system), turns, "prompt" if structured == "prompt" else "json")
 
 
@@ -63,7 +62,7 @@ def finished(ask: Ask, text: str, reason: str) -> dict[str, Any]:
     if _wants_json(ask):
         if reason == CUT:
             raise _nothing(reason)
-        text = _unfenced(text)
+        text = unfenced(text)
     return {"content": text, "finish_reason": reason}
 
 
@@ -101,20 +100,6 @@ def _wants_json(ask: Ask) -> bool:
 
 def _joined(system: list[str]) -> str | None:
     return "\n\n".join(system) or None
-
-
-def _in_words(schema: dict[str, Any] | None) -> str:
-    said = "Answer with one JSON object and nothing else: no words before or after it, no code fence."
-    return f"{said} It must satisfy this JSON Schema: {orjson.dumps(schema).decode()}" if schema else said
-
-
-def _unfenced(text: str) -> str:
-    """Without the code fence that models put around JSON even where they are asked not to."""
-    inner = text.strip()
-    if inner.startswith("```") and inner.endswith("```"):
-        language, _, rest = inner[3:-3].partition("\n")
-        return rest if language.strip() in ("", "json") else text
-    return text
 
 
 def _nothing(reason: str) -> ProviderError:
