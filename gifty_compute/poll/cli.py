@@ -13,9 +13,14 @@ from typing import Any
 
 import click
 
+from gifty_compute.clock import SystemClock
+from gifty_compute.engines.inference import Inference
+from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import GiftyComputeError, InvalidConfig, Unauthorized
 from gifty_compute.logging import configure_logging
-from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions
+from gifty_compute.poll.client import PollClient
+from gifty_compute.poll.doctor import Doctor
+from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions, refuse_unknown
 from gifty_compute.version import VERSION
 
 __all__ = ["main"]
@@ -94,6 +99,34 @@ def main(ctx: click.Context, /, api: str | None, token: str | None, **options: A
         raise click.ClickException(message) from error
     except GiftyComputeError as error:
         raise click.ClickException(error.message) from error
+
+
+@main.command()
+@_who_and_where
+@click.pass_obj
+def doctor(group: dict[str, Any], /, api: str | None, token: str | None, models: tuple[str, ...]) -> None:
+    """Say what a worker here would lack: facade, token, clock, model, and how fast it would be.
+
+    Exits 1 if something is wrong, and says what to do about it. It claims no task.
+    """
+    address = _required(api or group["api"], "--api").strip().rstrip("/")
+    secret = _required(token or group["token"], "--token").strip()
+    names = models if models != (DEFAULT_MODEL,) else group["models"]
+    clock = SystemClock()
+    try:
+        refuse_unknown(names)
+        client = PollClient(address, secret)
+    except InvalidConfig as error:
+        raise click.UsageError(error.message) from error
+    inference, failed = Inference(EngineShelf(), clock), 0
+    for finding in Doctor(address, client, names, inference, clock).findings():
+        click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.said}")
+        if finding.fix is not None:
+            failed += 1
+            click.echo(f"     {finding.fix}")
+    inference.close()
+    if failed:
+        raise click.exceptions.Exit(1)
 
 
 def _required(value: str | None, option: str) -> str:
