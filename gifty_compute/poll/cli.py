@@ -20,6 +20,7 @@ from gifty_compute.errors import GiftyComputeError, InvalidConfig, Unauthorized
 from gifty_compute.logging import configure_logging
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.doctor import Doctor
+from gifty_compute.poll.service import install_service
 from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions, refuse_unknown
 from gifty_compute.version import VERSION
 
@@ -73,6 +74,13 @@ def _who_and_where(command: _Command) -> _Command:
     type=click.Path(path_type=Path, file_okay=False),
     help="A directory for results until they are answered for good; they outlive the process there.",
 )
+@click.option(
+    "--share",
+    type=click.IntRange(1, 100),
+    default=100,
+    show_default=True,
+    help="Per cent of the time that the model computes; the rest is left to whoever else uses the machine.",
+)
 @click.version_option(VERSION, prog_name="gifty-worker")
 @click.pass_context
 def main(ctx: click.Context, /, api: str | None, token: str | None, **options: Any) -> None:
@@ -99,6 +107,9 @@ def main(ctx: click.Context, /, api: str | None, token: str | None, **options: A
         raise click.ClickException(message) from error
     except GiftyComputeError as error:
         raise click.ClickException(error.message) from error
+
+
+main.add_command(install_service)
 
 
 @main.command()

@@ -60,6 +60,8 @@ class WorkerOptions:
     """When this machine goes away, counted from now: 11h30m."""
     spool: Path | None = None
     """Where results lie until they are answered for good."""
+    share: int = 100
+    """Per cent of the time that the model computes."""
 
 
 class PollWorker:
@@ -72,7 +74,7 @@ class PollWorker:
         self._options, self._stop = options, stop
         engines = sorted({DEFAULT_LOGIC.engine_of(model) for model in options.models})
         self._about = {**describe(options.models), "engine": engines}
-        self._inference = Inference(EngineShelf(), clock)
+        self._inference = Inference(EngineShelf(), clock, share=options.share / 100)
         client = PollClient(options.api, options.token.strip(), info=self._info)
         seconds = seconds_of(options.deadline) if options.deadline else None
         self._loop = PollLoop(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
 from gifty_compute.errors import InvalidRequest
 from gifty_compute.wire.body import Body
@@ -72,9 +72,17 @@ class Submitted(BaseModel):
     updated: int
 
 
+# A model's own JSON may have its number in quotes, and the notebooks hand it on.
+_Quoted = Annotated[str, Field(pattern=r"^-?[0-9]+([.][0-9]+)?$")]
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value, re.A) else value
+
+
 class _Score(Body):
     gift_id: CleanText
-    llm_gift_score: Annotated[float, Field(strict=False)]
+    llm_gift_score: Annotated[float, BeforeValidator(_number, json_schema_input_type=float | _Quoted)]
     llm_gift_reasoning: CleanText
     llm_gift_vector: JsonObject | None = None
     llm_scoring_model: CleanText

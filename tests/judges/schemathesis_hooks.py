@@ -73,7 +73,7 @@ def errors_are_the_contracts(ctx: Any, response: Any, case: Any) -> None:
     error = body["error"]
     assert set(error) == {"type", "code", "message", "param", "request_id"}, body
     assert [error["request_id"]] == response.headers["x-request-id"], response.headers
-    assert ("detail" in body) == case.path.startswith("/internal/"), body
+    assert ("detail" in body) == case.path.startswith(("/internal/", "/api/v1/internal/")), body
     if response.status_code == 503:
         assert int(response.headers["retry-after"][0]) >= 1
     elif response.status_code >= 500:

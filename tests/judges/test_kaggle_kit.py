@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -111,6 +112,11 @@ def notebook(
     return NotebookClient(found, timeout=300, kernel_name="kaggle", resources=resources)
 
 
+def execute(notebook: NotebookClient) -> None:
+    """From top to bottom, in an event loop that is closed after it."""
+    asyncio.run(notebook.async_execute())
+
+
 def submit(facade: RunningFacade, number: int) -> list[str]:
     ids = []
     for n in range(number):
@@ -137,7 +143,7 @@ def test_the_notebook_does_tasks_and_drains_when_it_is_interrupted(
 
     def run() -> None:
         try:
-            notebook.execute()
+            execute(notebook)
         except BaseException as error:  # noqa: BLE001  # told in the test's own thread
             failed.append(error)
 
@@ -162,9 +168,9 @@ def test_the_notebook_does_tasks_and_drains_when_it_is_interrupted(
 def test_the_notebook_ends_by_itself_when_its_time_is_over(
     notebook: NotebookClient, facade: RunningFacade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GIFTY_SECONDS", "8")
+    monkeypatch.setenv("GIFTY_RUN_FOR", "15s")
 
-    notebook.execute()
+    execute(notebook)
 
     assert "ended: kaggle-1" in printed(notebook)
 
@@ -175,7 +181,7 @@ def test_without_its_token_the_notebook_stops_at_that_cell(
     monkeypatch.setenv("STUB_SECRETS", json.dumps({"GIFTY_COMPUTE_URL": "http://127.0.0.1:1"}))
 
     with pytest.raises(CellExecutionError, match="no user secrets exist for label GIFTY_WORKER_TOKEN"):
-        notebook.execute()
+        execute(notebook)
 
 
 def test_a_token_that_is_refused_is_said_in_the_last_cell(
@@ -183,10 +189,9 @@ def test_a_token_that_is_refused_is_said_in_the_last_cell(
 ) -> None:
     wrong = {"GIFTY_COMPUTE_URL": facade.url, "GIFTY_WORKER_TOKEN": "gwt_wrong"}
     monkeypatch.setenv("STUB_SECRETS", json.dumps(wrong))
-    monkeypatch.setenv("GIFTY_SECONDS", "60")
 
     with pytest.raises(CellExecutionError, match="refuses this token"):
-        notebook.execute()
+        execute(notebook)
 
 
 def test_the_notebook_has_five_cells_and_no_outputs_and_names_no_token() -> None:

@@ -129,6 +129,19 @@ def test_the_published_loop_of_one_number_scores_on_its_own_scale(
     assert task(client, task_id)["result"]["scores"][0]["gift_score"] == 7.5
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"), [("7.5", 200), ("７", 422), ("ten", 422), (True, 422), (None, 422)]
+)
+def test_a_number_in_quotes_is_a_number_and_nothing_else_is(
+    client: FlaskClient, facade_url: str, submit_score: Any, sent: Any, status: int
+) -> None:
+    submit_score(GIFTS[0])
+
+    _, answer = ScoringNotebook(facade_url, lambda gift: scored(sent), "?score_scale=10").round()
+
+    assert answer.status_code == status
+
+
 def test_a_scale_that_nobody_stated_is_422_and_nothing_is_stored(
     client: FlaskClient, facade_url: str, submit_score: Any
 ) -> None:
