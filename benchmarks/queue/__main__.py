@@ -8,6 +8,7 @@ rounds, and ratios, each with its target in brackets.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ import click
 from benchmarks.queue import celery_round, claim, submit, vectors, work
 from benchmarks.queue.stand import stand
 
+_BYTES_A_ROW = 1000
 PARTS = ("submit", "claim", "work", "celery", "vectors", "depth")
 
 
@@ -32,12 +34,14 @@ PARTS = ("submit", "claim", "work", "celery", "vectors", "depth")
 @click.option(
     "--folder",
     type=click.Path(exists=True, path_type=Path),
-    help="Where the servers keep their data while it runs: 10 million rows take about 8 GB.",
+    help="Where the servers keep their data while it runs: 10 million rows take up to 10 GB.",
 )
 def main(parts: tuple[str, ...], peers: Path | None, rounds: int, depth: int, folder: Path | None) -> None:
     """Measures these parts, or all."""
     with tempfile.TemporaryDirectory(prefix="gifty-bench-", dir=folder) as name, ExitStack() as stack:
         place = Path(name)
+        if "depth" in (parts or PARTS):
+            _refuse_too_deep(place, depth)
         bench = stack.enter_context(stand(place / "stand"))
         for part in parts or PARTS:
             click.echo(part)
@@ -55,6 +59,14 @@ def main(parts: tuple[str, ...], peers: Path | None, rounds: int, depth: int, fo
                 case "depth":
                     with bench.beside("short") as short, bench.beside("long") as long:
                         claim.measure_depth(short, long, rounds, depth)
+
+
+def _refuse_too_deep(folder: Path, depth: int) -> None:
+    free, needed = shutil.disk_usage(folder).free, depth * _BYTES_A_ROW
+    if free < needed:
+        raise click.ClickException(
+            f"{depth:,} rows may take {needed / 1e9:.0f} GB, {folder} has {free / 1e9:.0f}: another --folder?"
+        )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from benchmarks.rounds import compare
 __all__ = ["measure", "measure_depth"]
 
 _CLAIMS = 5
+_SHORT = 10_000
 
 
 def measure(stand: Stand, rounds: int) -> None:
@@ -38,11 +39,16 @@ def measure_depth(short: Stand, long: Stand, rounds: int, depth: int) -> None:
             assert len(stand.leases.claim(holder(), WANT).tasks) == WANT.limit
         return _CLAIMS
 
-    for stand, rows in ((short, 10_000), (long, depth)):
+    for stand, rows in ((short, _SHORT), (long, depth)):
         stand.fill(rows)
         stand.vacuum()
+        click.echo(f"  {rows:>10,} pending: {stand.megabytes():,.0f} MB")
+    # The first change of a page after a checkpoint writes all of it to the log.
+    short.checkpoint()
+    logs = {"short": short.log_bytes(lambda: claims(short)), "long": long.log_bytes(lambda: claims(long))}
     # Each round takes 500 of the ten thousand.
     found = compare(min(rounds, 15), {"short": lambda: claims(short), "long": lambda: claims(long)})
-    for name, rows in (("short", 10_000), ("long", depth)):
-        click.echo(f"  {rows:>10,} pending: {1000 / found.rate(name):.2f} ms a claim of 100")
-    click.echo(f"  cost at {depth:,} / at 10,000          {found.ratio('short', 'long'):.2f} (1.2)")
+    for name, rows in (("short", _SHORT), ("long", depth)):
+        log = logs[name] / _CLAIMS / 1000
+        click.echo(f"  {rows:>10,} pending: {1000 / found.rate(name):.2f} ms and {log:.0f} kB a claim of 100")
+    click.echo(f"  cost at {depth:,} / at {_SHORT:,}          {found.ratio('short', 'long'):.2f} (1.2)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
@@ -108,6 +108,28 @@ class Stand:
         self.bare.autocommit = True
         self.cursor.execute("VACUUM ANALYZE compute_tasks")
         self.bare.autocommit = False
+
+    def checkpoint(self) -> None:
+        """All that has changed on this server is written."""
+        self.bare.autocommit = True
+        self.cursor.execute("CHECKPOINT")
+        self.bare.autocommit = False
+
+    def log_bytes(self, case: Callable[[], object]) -> int:
+        """What the server writes to its log meanwhile."""
+        before = self._number("SELECT pg_current_wal_insert_lsn() - '0/0'")
+        case()
+        return self._number("SELECT pg_current_wal_insert_lsn() - '0/0'") - before
+
+    def megabytes(self) -> float:
+        """How large the tasks are, with all their indexes."""
+        return self._number("SELECT pg_total_relation_size('compute_tasks')") / 1e6
+
+    def _number(self, sql: str) -> int:
+        self.cursor.execute(sql)
+        [(found,)] = self.cursor.fetchall()
+        self.bare.commit()
+        return int(found)
 
     def count(self, status: str) -> int:
         self.cursor.execute("SELECT count(*) FROM compute_tasks WHERE status = %s", (status,))

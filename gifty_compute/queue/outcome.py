@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,21 +44,18 @@ def checked(logic: Logic, task: Task, result: dict[str, Any]) -> Checked:
 
 def completion(outcomes: list[Checked]) -> dict[str, list[Any]]:
     """The outcomes as parameters of `complete`, an array a column."""
-    laid = [result_columns(one.result) for one in outcomes]
-    columns: dict[str, Callable[[int], Any]] = {
-        "ids": lambda n: str(outcomes[n].task.id),
-        "attempts": lambda n: outcomes[n].task.attempt or None,
-        "models": lambda n: outcomes[n].model,
-        "spaces": lambda n: outcomes[n].space,
-        "results": lambda n: laid[n]["result"],
-        "dtypes": lambda n: laid[n]["dtype"],
-        "rows": lambda n: laid[n]["rows"],
-        "dims": lambda n: laid[n]["dim"],
-        "data": lambda n: laid[n]["data"],
-    }
-    filled = {name: [value(n) for n in range(len(outcomes))] for name, value in columns.items()}
+    columns = dict(zip(_COLUMNS, map(list, zip(*map(_laid_down, outcomes), strict=True)), strict=True))
     # unnest fills a shorter array with NULL: a column of nothing else need not be sent.
-    return {name: values if any(v is not None for v in values) else [] for name, values in filled.items()}
+    return {name: values if any(v is not None for v in values) else [] for name, values in columns.items()}
+
+
+_COLUMNS = ("ids", "attempts", "models", "spaces", "results", "dtypes", "rows", "dims", "data")
+
+
+def _laid_down(outcome: Checked) -> tuple[Any, ...]:
+    task, laid = outcome.task, result_columns(outcome.result)
+    vectors = (laid["dtype"], laid["rows"], laid["dim"], laid["data"])
+    return str(task.id), task.attempt or None, outcome.model, outcome.space, laid["result"], *vectors
 
 
 def same_outcome(stored: dict[str, Any], sent: dict[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -156,10 +156,14 @@ def _usage(value: Any) -> dict[str, int] | None:
     if value is None:
         return None
     counts = value if isinstance(value, dict) else {}
-    found = {name: counts.get(name) for name in ("input_tokens", "output_tokens")}
-    if any(type(count) is not int or count < 0 for count in found.values()):
+    read, written = counts.get("input_tokens"), counts.get("output_tokens")
+    if not (_is_count(read) and _is_count(written)):
         raise InvalidResult("usage counts input_tokens and output_tokens", param="usage")
-    return {name: int(count) for name, count in found.items() if count is not None}
+    return {"input_tokens": read, "output_tokens": written}
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value >= 0
 
 
 def _word(value: Any, field: str) -> str | None:
