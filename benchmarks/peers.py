@@ -9,20 +9,34 @@ from pathlib import Path
 
 import click
 
-__all__ = ["LITELLM", "PORTKEY", "litellm_venv", "portkey_folder"]
+__all__ = ["INFINITY", "LITELLM", "PORTKEY", "infinity_venv", "litellm_venv", "portkey_folder"]
 
 LITELLM, PORTKEY = "litellm[proxy]==1.108.7", "@portkey-ai/gateway@1.15.2"
+INFINITY, TORCH = "infinity-emb[server,torch]==0.0.78", "torch==2.13.0"
 _PLACE = Path(__file__).parent / ".peers"
 
 
 def litellm_venv() -> Path:
     """A virtual environment with LiteLLM's proxy and what it asks for, compiled as make compiles ours."""
-    venv = _PLACE / "litellm"
+    return _venv("litellm", ["uv", "pip", "install", "-q", "--compile-bytecode"], LITELLM)
+
+
+def infinity_venv() -> Path:
+    """One with infinity-emb's server. By pip, and a fixed torch: what else there is takes CUDA along."""
+    return _venv("infinity", ["pip", "--disable-pip-version-check", "install", "-q"], TORCH, INFINITY)
+
+
+def _venv(name: str, install: list[str], *packages: str) -> Path:
+    venv = _PLACE / name
     if not (venv / "installed").exists():
-        click.echo(f"installing {LITELLM} into {venv}", err=True)
+        click.echo(f"installing {', '.join(packages)} into {venv}", err=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        install = [sys.executable, "-m", "uv", "pip", "install", "-q", "--compile-bytecode"]
-        subprocess.run([*install, "--python", venv / "bin" / "python", LITELLM], check=True)
+        python = venv / "bin" / "python"
+        if install[0] == "uv":
+            command = [sys.executable, "-m", *install, "--python", python]
+        else:
+            command = [python, "-m", *install]
+        subprocess.run([*command, *packages], check=True)
         (venv / "installed").touch()
     return venv
 

@@ -28,7 +28,9 @@ import requests
 from benchmarks.report import say_place, say_table
 from benchmarks.servers import ROOT, Server, facade, stores
 
-_LOGIC = "llm: {default_provider: groq}"
+__all__ = ["LOGIC", "corpora", "poll_worker", "worked"]
+
+LOGIC = "llm: {default_provider: groq}"
 _TIMES = "SELECT count(*), extract(epoch FROM max(completed_at) - min(started_at)) FROM compute_tasks"
 
 Tasks = Sequence[Sequence[str]]
@@ -45,15 +47,18 @@ def main(rounds: int, texts: int, texts_a_task: int, model: str) -> None:
     say_place()
     with tempfile.TemporaryDirectory(prefix="gifty-bench-") as folder, ExitStack() as stack:
         at = stack.enter_context(stores(Path(folder)))
-        server = stack.enter_context(facade(Path(folder) / "facade", _LOGIC, env={}, at=at))
-        workers = {"a poll worker": _poll(server, model), "a Celery worker": _celery(at[0].url, at[1].url)}
-        for name, corpus in _corpora(texts).items():
+        server = stack.enter_context(facade(Path(folder) / "facade", LOGIC, env={}, at=at))
+        workers = {
+            "a poll worker": poll_worker(server, model),
+            "a Celery worker": _celery(at[0].url, at[1].url),
+        }
+        for name, corpus in corpora(texts).items():
             tasks = [corpus[start : start + texts_a_task] for start in range(0, len(corpus), texts_a_task)]
             rates: dict[str, list[float]] = {kind: [] for kind in ("the model alone", *workers)}
             for turn in range(rounds + 1):
                 seconds = {"the model alone": _alone(model, tasks)}
                 for kind, worker in workers.items():
-                    seconds[kind] = _worked(server, at[0].url, worker, model, tasks)
+                    seconds[kind] = worked(server, at[0].url, worker, model, tasks)
                 if turn:  # the first round warms up
                     for kind, took in seconds.items():
                         rates[kind].append(len(corpus) / took)
@@ -65,7 +70,7 @@ def main(rounds: int, texts: int, texts_a_task: int, model: str) -> None:
             say_table(f"{name}, {texts_a_task} a task; medians of {rounds} rounds", header, rows)
 
 
-def _corpora(texts: int) -> dict[str, list[str]]:
+def corpora(texts: int) -> dict[str, list[str]]:
     """Russian titles, no two alike; and a mix of 5 to 200 tokens: words, titles, one or two descriptions."""
     lines = files("gifty_compute.demo").joinpath("catalogue.jsonl").read_text(encoding="utf-8").splitlines()
     products, rng = [json.loads(line) for line in lines], Random(1)
@@ -92,7 +97,7 @@ def _alone(model: str, tasks: Tasks) -> float:
     return float(subprocess.run(command, input=given, stdout=subprocess.PIPE, cwd=ROOT, check=True).stdout)
 
 
-def _worked(server: Server, dsn: str, worker: Worker, model: str, tasks: Tasks) -> float:
+def worked(server: Server, dsn: str, worker: Worker, model: str, tasks: Tasks) -> float:
     """Seconds between the first claim and the last result, by the database's clock."""
     database = psycopg2.connect(dsn)
     database.autocommit = True
@@ -118,8 +123,9 @@ def _worked(server: Server, dsn: str, worker: Worker, model: str, tasks: Tasks) 
     raise SystemExit(f"{done} of {len(tasks)} tasks were done in ten minutes")
 
 
-def _poll(server: Server, model: str) -> Worker:
-    command = ["-m", "workers.poll", "--api", server.url, "--model", model]
+def poll_worker(server: Server, model: str, *more: str) -> Worker:
+    """A poll worker for as long as the block lasts."""
+    command = ["-m", "workers.poll", "--api", server.url, "--model", model, *more]
     return lambda: _program(command, {"GIFTY_WORKER_TOKEN": "internal"})
 
 
