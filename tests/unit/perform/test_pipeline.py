@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,7 +26,8 @@ from gifty_compute.errors import (
     TaskFinished,
     Unavailable,
 )
-from gifty_compute.perform import Pipeline, Tools, Verdict
+from gifty_compute.perform import Pipeline, Tools, Verdict, Wanted
+from gifty_compute.perform.spool import Spool
 from gifty_compute.wire.task import Claimed, Extension, Held, Holder, Outcome, Task, Want
 
 HOLDER = Holder(worker_id="kaggle-1", session="s", credential="c")
@@ -411,6 +413,225 @@ def test_the_heartbeat_ends_with_the_claim() -> None:
     perform(Script(task(), lease_seconds=0.03), HOLDER, WANT, done, tools())
 
     assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
+
+
+# -- ahead, in bulk, and what nobody wants -------------------------------------------------------------------
+
+
+class Endless(Script):
+    """Claims of so many new tasks each; `claimed` counts the calls."""
+
+    def __init__(self, each: int, **raises: list[GiftyComputeError | None]) -> None:
+        super().__init__(**raises)
+        self.each, self.reports = each, 0
+
+    def claim(self, holder: Holder, want: Want) -> Claimed:
+        self._call("claim")
+        return Claimed(tasks=tuple(task() for _ in range(self.each)), lease_seconds=90)
+
+    def report(self, holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
+        self.reports += 1
+        self._call("report")
+        return super().report(holder, outcomes)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        pause.wait(LIMIT / 1000)
+    raise AssertionError("it did not come to that")
+
+
+def never_ending(_: Task, __: Wanted) -> Future[dict[str, Any]]:
+    future: Future[dict[str, Any]] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+def test_what_ends_together_is_reported_together_and_each_once() -> None:
+    source, futures = Endless(250), list[Future[dict[str, Any]]]()
+
+    def begin(_: Task, __: Wanted) -> Future[dict[str, Any]]:
+        futures.append(Future())
+        return futures[-1]
+
+    with Pipeline(source, HOLDER, begin, tools()) as line:
+        line.claim(WANT)
+        for future in futures:
+            future.set_result({})
+        verdict = line.finish()
+
+    assert verdict == Verdict(done=250)
+    assert source.reports <= 10
+    assert len({call[1] for call in source.calls if call[0] == "complete"}) == 250
+
+
+def test_a_call_that_fails_as_a_whole_is_made_again_with_all_of_it() -> None:
+    source = Endless(3, report=[Unavailable(retry_after=0), Unavailable(retry_after=0)])
+
+    assert perform(source, HOLDER, WANT, done, tools()) == Verdict(done=3)
+
+
+def test_tasks_are_claimed_while_others_are_worked_on() -> None:
+    source = Endless(2)
+
+    with Pipeline(source, HOLDER, never_ending, tools()) as line:
+        line.claim(WANT)
+        line.claim(WANT)
+
+        assert line.in_hand == 4
+
+
+def test_a_task_that_was_cancelled_is_neither_begun_nor_reported() -> None:
+    begun, second = task(), task()
+    source = Script(begun, second, lease_seconds=0.03)
+    works: dict[UUID, Future[dict[str, Any]]] = {}
+
+    def begin(one: Task, wanted: Wanted) -> Future[dict[str, Any]]:
+        works[one.id] = Future()
+        if one.id == begun.id:
+            works[one.id].set_running_or_notify_cancel()
+        return works[one.id]
+
+    with Pipeline(source, HOLDER, begin, tools()) as line:
+        line.claim(WANT)
+        source.cancelled = (begun.id, second.id)
+        wait_until(lambda: not line.hand.holds(begun.id) and works[second.id].cancelled())
+        works[begun.id].set_result({})
+        verdict = line.finish()
+
+    assert verdict == Verdict(lost=2)
+    assert works[second.id].cancelled()
+    assert source.reported() == []
+
+
+def test_the_result_of_a_task_that_was_lost_in_work_is_still_told() -> None:
+    """The first valid result wins, and it may be this one."""
+    one = task()
+    source = Script(one, lease_seconds=0.03)
+    future: Future[dict[str, Any]] = Future()
+    future.set_running_or_notify_cancel()
+
+    with Pipeline(source, HOLDER, lambda *_: future, tools()) as line:
+        line.claim(WANT)
+        source.lost = (one.id,)
+        wait_until(lambda: not line.hand.holds(one.id))
+        future.set_result({"of": one.id})
+        line.finish()
+
+    assert source.reported() == [("complete", one.id, {"of": one.id})]
+
+
+def test_a_task_that_is_claimed_again_while_it_is_worked_on_is_told_by_its_new_attempt() -> None:
+    one = task(attempt=1)
+    source, begun = Script(one), list[Task]()
+    future: Future[dict[str, Any]] = Future()
+    attempts: list[int | None] = []
+    told = source.report
+
+    def report(holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
+        attempts.extend(outcome.attempt for outcome in outcomes)
+        return told(holder, outcomes)
+
+    source.report = report  # type: ignore[method-assign]
+
+    def begin(which: Task, _: Wanted) -> Future[dict[str, Any]]:
+        begun.append(which)
+        return future
+
+    with Pipeline(source, HOLDER, begin, tools()) as line:
+        line.claim(WANT)
+        source._claimed = Claimed(tasks=(one.model_copy(update={"attempt": 2}),), lease_seconds=90)
+        line.claim(WANT)
+        future.set_result({})
+        verdict = line.finish()
+
+    assert (len(begun), attempts, verdict) == (1, [2], Verdict(done=1))
+
+
+def test_a_performer_without_room_is_asked_again() -> None:
+    source, busy = Script(task()), [Unavailable(retry_after=0), Unavailable(retry_after=0)]
+
+    def begin(one: Task, _: Wanted) -> Future[dict[str, Any]]:
+        if busy:
+            raise busy.pop()
+        future: Future[dict[str, Any]] = Future()
+        future.set_result(done(one))
+        return future
+
+    with Pipeline(source, HOLDER, begin, tools()) as line:
+        line.claim(WANT)
+        assert line.finish() == Verdict(done=1)
+
+
+def test_an_interrupt_in_a_claim_gives_back_what_its_answer_may_have_brought() -> None:
+    class Interrupted(Script):
+        def claim(self, holder: Holder, want: Want) -> Claimed:
+            raise KeyboardInterrupt
+
+    source = Interrupted()
+
+    with pytest.raises(KeyboardInterrupt), Pipeline(source, HOLDER, never_ending, tools()) as line:
+        line.claim(WANT)
+
+    assert source.calls == [("extend", [])] * 2
+
+
+def test_whoever_leaves_in_haste_gives_back_what_he_holds_begun_or_not() -> None:
+    one = task(attempt=3)
+    source = Script(one)
+
+    def leave() -> None:
+        with Pipeline(source, HOLDER, never_ending, tools()) as line:
+            line.claim(WANT)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave()
+
+    assert source.calls == [("release", [(one.id, 3)])]
+
+
+def test_what_the_spool_holds_is_told_before_anything_is_claimed(tmp_path: Path) -> None:
+    spool, old = Spool(tmp_path), task()
+    spool.keep(Outcome(id=old.id, attempt=1, status="completed", result={"of": 1}))
+    source = Endless(1)
+
+    with Pipeline(source, HOLDER, never_ending, tools(), spool=spool) as line:
+        line.claim(WANT)
+
+    assert [call[0] for call in source.calls] == ["report", "complete", "claim", "release"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [Unavailable(retry_after=0), None, LeaseLost()])
+def test_the_spool_keeps_an_outcome_until_it_is_answered_for_good(
+    error: GiftyComputeError | None, tmp_path: Path
+) -> None:
+    stop, asked = threading.Event(), Unavailable(retry_after=0)
+    final = isinstance(error, LeaseLost) or error is None
+    source = Script(task(), complete=[asked, asked, error] if final else [asked] * 1000)
+
+    def work(one: Task) -> dict[str, Any]:
+        if not final:
+            stop.set()
+        return {"of": str(one.id)}
+
+    with ThreadPoolExecutor(1) as pool:
+        line = Pipeline(
+            source,
+            HOLDER,
+            lambda one, _: pool.submit(work, one),
+            tools(tries=3, stop=stop),
+            spool=Spool(tmp_path),
+        )
+        with line:
+            line.claim(WANT)
+            line.finish()
+
+    assert len(list(tmp_path.glob("*.json"))) == (0 if final else 1)
 
 
 # -- what is said --------------------------------------------------------------------------------------------
