@@ -261,6 +261,32 @@ def test_a_token_that_is_rotated_under_a_worker_does_not_end_it(
     eventually(all_completed(facade))
 
 
+def test_an_interrupted_cell_drains_without_signal_handlers(
+    facade: Any, token: str, eventually: Eventually
+) -> None:
+    for n in range(3):
+        facade.submit(f"удочка {n}")
+    cell = (
+        "import signal, sys\n"
+        "from gifty_compute.poll import run\n"
+        "verdict = run(sys.argv[1], sys.argv[2], worker_id='kaggle-1')\n"
+        "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
+        "print(verdict)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", cell, facade.url, token], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        eventually(all_completed(facade))
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait(10)
+
+    assert (said, process.returncode) == ("done 3\n", 0)
+
+
 def test_no_log_line_holds_a_text_or_the_token(
     facade: Any, fault: Any, start_worker: StartWorker, eventually: Eventually, token: str
 ) -> None:

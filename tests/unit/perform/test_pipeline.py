@@ -612,7 +612,8 @@ def test_the_spool_keeps_an_outcome_until_it_is_answered_for_good(
 ) -> None:
     stop, asked = threading.Event(), Unavailable(retry_after=0)
     final = isinstance(error, LeaseLost) or error is None
-    source = Script(task(), complete=[asked, asked, error] if final else [asked] * 1000)
+    # Longer than the patience of a worker without a spool.
+    source = Script(task(), complete=[*[asked] * 10, error] if final else [asked] * 1000)
 
     def work(one: Task) -> dict[str, Any]:
         if not final:
