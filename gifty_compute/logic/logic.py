@@ -251,19 +251,26 @@ class Logic:
 
     def engine_of(self, model_name: str) -> str:
         """The engine that runs a model, by its own name or an alias. Raises InvalidConfig."""
-        own = self._names.get(model_name)
-        if own is None:
-            known = ", ".join(sorted(self._sections))
-            raise InvalidConfig(f"there is no model {model_name!r}; known: {known}")
+        own = self._own_name(model_name)
         engine = self._sections[own].engine
         if engine is None:
             raise InvalidConfig(f"model {own!r} has no engine: only providers serve it")
         return engine
 
-    def recipe(self, model_name: str) -> Recipe:
-        """How a model is run on this machine, by its own name or an alias. Raises InvalidConfig."""
-        engine = self.engine_of(model_name)
-        own = self._names[model_name]
+    def _own_name(self, model_name: str) -> str:
+        own = self._names.get(model_name)
+        if own is None:
+            known = ", ".join(sorted(self._sections))
+            raise InvalidConfig(f"there is no model {model_name!r}; known: {known}")
+        return own
+
+    def recipe(self, model_name: str, engine: str | None = None) -> Recipe:
+        """How a model is run on this machine, by its own name or an alias; by this engine, if one is named.
+
+        Raises InvalidConfig.
+        """
+        own = self._own_name(model_name)
+        engine = engine or self.engine_of(model_name)
         section = self._sections[own]
         return Recipe(
             own,

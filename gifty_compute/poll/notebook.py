@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gifty_compute.perform import Verdict
+from gifty_compute.poll.running import Running
 from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions
 
 __all__ = ["run"]
@@ -33,7 +34,7 @@ def run(
         api=api,
         token=token,
         worker_id=worker_id,
-        models=tuple(models),
+        running=Running(tuple(models)),
         limit=limit,
         deadline=deadline,
         spool=Path(spool) if spool is not None else None,

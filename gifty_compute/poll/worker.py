@@ -22,7 +22,6 @@ from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import InvalidConfig
-from gifty_compute.logic.source import DEFAULT_LOGIC
 from gifty_compute.perform import Performer, Tools, Verdict, Wanted
 from gifty_compute.perform.pace import Pace
 from gifty_compute.perform.spool import Spool
@@ -31,10 +30,10 @@ from gifty_compute.poll.duration import seconds_of
 from gifty_compute.poll.loop import PollLoop
 from gifty_compute.poll.machine import describe
 from gifty_compute.poll.progress import Progress, is_watched
-from gifty_compute.wire.kinds import KINDS
+from gifty_compute.poll.running import Running
 from gifty_compute.wire.task import Holder, Task, Want
 
-__all__ = ["DEFAULT_MODEL", "PollWorker", "WorkerOptions", "engine_performer", "refuse_unknown"]
+__all__ = ["DEFAULT_MODEL", "PollWorker", "WorkerOptions", "engine_performer"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class WorkerOptions:
     api: str
     token: str
     worker_id: str | None = None
-    models: tuple[str, ...] = (DEFAULT_MODEL,)
+    running: Running = Running((DEFAULT_MODEL,))  # noqa: RUF009  # frozen
     limit: int = 100
     """Tasks in one claim, at most."""
     deadline: str | None = None
@@ -70,18 +69,18 @@ class PollWorker:
     def __init__(self, options: WorkerOptions, stop: threading.Event) -> None:
         """Raises InvalidConfig; dials nothing yet."""
         clock, self.pace = SystemClock(), Pace()
-        refuse_unknown(options.models)
+        running = options.running
         self._options, self._stop = options, stop
-        engines = sorted({DEFAULT_LOGIC.engine_of(model) for model in options.models})
-        self._about = {**describe(options.models), "engine": engines}
-        self._inference = Inference(EngineShelf(), clock, share=options.share / 100)
+        engines = sorted({running.recipe(name).engine for name in running.engines})
+        self._about = {**describe(running.engines), "engine": engines}
+        self._inference = Inference(EngineShelf(running.recipe), clock, share=options.share / 100)
         client = PollClient(options.api, options.token.strip(), info=self._info)
         seconds = seconds_of(options.deadline) if options.deadline else None
         self._loop = PollLoop(
             source=client,
             holder=Holder(worker_id=_name(options.worker_id), session=uuid4().hex),
-            want=Want(task_types=tuple(KINDS), models=options.models, limit=options.limit),
-            performer=engine_performer(self._inference),
+            want=Want(task_types=running.task_types, models=running.models, limit=options.limit),
+            performer=engine_performer(self._inference, running),
             tools=Tools(stop, Random(), _PATIENCE, _TRIES, clock),  # noqa: S311  # jitter
             session=Deadline.after(seconds, clock) if seconds else None,
             spool=Spool(options.spool) if options.spool else None,
@@ -94,8 +93,8 @@ class PollWorker:
         _warn_of_bare_http(self._options.api)
         atexit.register(self._drain_at_exit)
         try:
-            for model in self._options.models:
-                self._inference.load(model)  # Now: a claimed task would wait for it.
+            for name in self._options.running.engines:
+                self._inference.load(name)  # Now: a claimed task would wait for it.
             with Progress(self._loop, self._options.api) if is_watched() else nullcontext():
                 return self._loop.run()
         finally:
@@ -113,21 +112,13 @@ class PollWorker:
         return {**self._about, "texts_per_second": round(rate, 1)} if rate else self._about
 
 
-def engine_performer(inference: Inference) -> Performer:
-    """Does each task by the engine of its own model."""
+def engine_performer(inference: Inference, running: Running) -> Performer:
+    """Does each task by the engine of its own model, or by the function of its type."""
 
     def begin(task: Task, wanted: Wanted) -> Future[dict[str, Any]]:
-        return inference.submit(str(task.model), task.task_type, task.payload, wanted)
+        return inference.submit(running.name_of(task), task.task_type, task.payload, wanted)
 
     return begin
-
-
-def refuse_unknown(models: tuple[str, ...]) -> None:
-    """Raises InvalidConfig for a model that is unknown or has no engine here."""
-    for model in models:
-        engine = DEFAULT_LOGIC.engine_of(model)
-        if not EngineShelf.built(engine):
-            raise InvalidConfig(f"model {model!r} needs the engine {engine!r}, which is not in this version")
 
 
 def _name(worker_id: str | None) -> str:

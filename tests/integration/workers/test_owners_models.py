@@ -1,0 +1,138 @@
+"""A poll worker that runs what its owner says: a function for a declared type, a chat model at a server."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from gifty_compute.embedded.valkey import Valkey
+from gifty_compute.wire.score import AXES
+from tests.conftest import ROOT
+from tests.facade import RunningFacade, process_of, running_facade
+
+API = {"Authorization": "Bearer api-token"}
+LOGIC = """
+llm: {embedding_provider: local, model_embedding: multilingual-e5-small}
+task_types: {ocr: {model: tesseract-5}}
+"""
+FUNCTION = """
+def read(payload):
+    if payload["url"] == "broken":
+        raise ValueError("no such picture")
+    return {"words": payload["url"].split("-")}
+"""
+SCORE = {
+    "gift_score": 8,
+    "reasoning": "Уютный подарок.",
+    "tags": ["дом"],
+    "gift_vector": {**dict.fromkeys(AXES[:8], 0.5), "age_suitability": None, "gender_bias": 0.5},
+}
+
+
+@pytest.fixture
+def facade(database_url: str, valkey: Valkey, tmp_path: Path) -> Iterator[RunningFacade]:
+    (tmp_path / "logic.yaml").write_text(LOGIC)
+    environ = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": valkey.url,
+        "LOGIC_CONFIG_PATH": str(tmp_path / "logic.yaml"),
+    }
+    with running_facade(tmp_path, environ, threads=16) as running:
+        yield running
+
+
+@pytest.fixture
+def chat() -> Iterator[str]:
+    """An OpenAI-compatible server whose model always gives the same score."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer({"object": "list", "data": [{"id": "acme/scorer"}]})
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            message = {"role": "assistant", "content": json.dumps(SCORE, ensure_ascii=False)}
+            choice = {"message": message, "finish_reason": "stop", "index": 0}
+            self._answer({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+
+        def _answer(self, value: Any) -> None:
+            body = json.dumps(value).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def submit(facade: RunningFacade, task_type: str, payload: Any) -> str:
+    body = {"task_type": task_type, "payload": payload, "max_attempts": 1}
+    answer = requests.post(f"{facade.url}/v1/tasks", json=body, headers=API, timeout=20)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def ended(facade: RunningFacade, task_id: str) -> Any:
+    url = f"{facade.url}/v1/tasks/{task_id}"
+    return requests.get(url, params={"wait": 60}, headers=API, timeout=90).json()
+
+
+@contextmanager
+def worker(facade: RunningFacade, folder: Path, *options: str) -> Iterator[None]:
+    argv = (sys.executable, "-m", "workers.poll", "--api", facade.url, "--worker-id", "own", *options)
+    environ = {"GIFTY_WORKER_TOKEN": "internal-token", "PYTHONPATH": f"{ROOT}:{folder}"}
+    with (folder / "worker.log").open("wb") as log, process_of(argv, environ, log):
+        yield
+
+
+def test_a_function_does_the_tasks_of_a_declared_type_and_its_failure_is_the_tasks(
+    facade: RunningFacade, tmp_path: Path
+) -> None:
+    (tmp_path / "pictures.py").write_text(FUNCTION)
+    good, bad = (submit(facade, "ocr", {"url": url}) for url in ("чай-мёд", "broken"))
+    other = submit(facade, "embedding", {"texts": ["чай"]})
+
+    with worker(facade, tmp_path, "--handler", "ocr=pictures:read"):
+        read, failed = ended(facade, good), ended(facade, bad)
+
+    assert (read["status"], read["result"], read["worker_id"]) == (
+        "completed",
+        {"words": ["чай", "мёд"]},
+        "own",
+    )
+    assert (failed["status"], failed["error"]) == ("failed", "ValueError: no such picture")
+    url = f"{facade.url}/v1/tasks/{other}"
+    assert requests.get(url, headers=API, timeout=20).json()["status"] == "pending"
+
+
+def test_products_are_scored_on_the_ten_axes_by_a_chat_model_at_a_server(
+    facade: RunningFacade, tmp_path: Path, chat: str
+) -> None:
+    task_id = submit(facade, "score", {"products": [{"id": "p40", "title": "Плед", "axes": True}]})
+    options = ("--model", "gift-scorer", "--engine", "llm", "--source", "acme/scorer", "--url", chat)
+
+    with worker(facade, tmp_path, *options):
+        task = ended(facade, task_id)
+
+    assert task["status"] == "completed", task["error"]
+    [score] = task["result"]["scores"]
+    assert (score["id"], score["gift_score"]) == ("p40", 8.0)
+    assert set(score["gift_vector"]) == set(AXES)
