@@ -77,7 +77,7 @@ class _Model:
         self._card = card
         self.model, self.revision = recipe.model, card.revision
         self.kinds = recipe.kinds
-        self._session = _session(directory / file)
+        self._session = session(directory / file)
         self._inputs = {one.name for one in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0]
         self._tokens = Tokens(_tokenizer(directory / TOKENIZER), card)
@@ -144,7 +144,7 @@ class Onnx(_Model):
     def _try_int8(self, directory: Path) -> None:
         """Goes over to int8 if on this very machine it gives nearly the vectors that the floats gave."""
         stored = _canaries(directory / CANARIES, len(self._card.canaries), self.dim)
-        floats, self._session = self._session, _session(directory / INT8_MODEL)
+        floats, self._session = self._session, session(directory / INT8_MODEL)
         found = np.stack(list(self.forward(self.rows(self._card.canaries, "passage"))))
         least = float((normalised(found) * normalised(stored)).sum(axis=1).min())
         if least >= _LEAST_COSINE:
@@ -205,7 +205,8 @@ def _canaries(path: Path, rows: int, dim: int) -> npt.NDArray[np.float32]:
     return np.asarray(stored, np.float32)
 
 
-def _session(path: Path) -> Any:
+def session(model: Path | bytes) -> Any:
+    """The model as this engine runs it. Raises EngineError for what is none."""
     options = onnxruntime.SessionOptions()
     # An arena keeps the largest pass there ever was.
     options.enable_cpu_mem_arena = False
@@ -213,9 +214,10 @@ def _session(path: Path) -> Any:
     # Threads that spin between the steps of a pass were many times slower beside a busy neighbour.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own for each reason
-        raise EngineError(f"{path} cannot be opened by onnxruntime: {type(error).__name__}") from error
+        name = model if isinstance(model, Path) else "the model"
+        raise EngineError(f"{name} cannot be opened by onnxruntime: {type(error).__name__}") from error
 
 
 def _tokenizer(path: Path) -> Any:
