@@ -53,7 +53,7 @@ def open_model(recipe: Recipe) -> Onnx | OnnxCrossEncoder:
     if not directory.is_dir():
         raise EngineError(
             f"{recipe.model}: there is no {directory}; models.{recipe.model}.directory says where it is, "
-            "and the packaged one's is made by: python -m gifty_compute.poll.models build"
+            "and the packaged one's is made by: gifty-worker models build"
         )
     card = read_card(directory)
     if card.form == "cross-encoder":

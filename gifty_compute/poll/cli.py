@@ -21,6 +21,7 @@ from gifty_compute.errors import GiftyComputeError, InvalidConfig, Unauthorized
 from gifty_compute.logging import configure_logging
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.doctor import Doctor
+from gifty_compute.poll.models import models
 from gifty_compute.poll.running import Running
 from gifty_compute.poll.service import install_service
 from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions
@@ -139,6 +140,7 @@ def main(ctx: click.Context, /, api: str | None, token: str | None, **options: A
 
 
 main.add_command(install_service)
+main.add_command(models)
 
 
 @main.command()

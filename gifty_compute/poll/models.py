@@ -1,4 +1,4 @@
-"""`python -m gifty_compute.poll.models`: models that are made on this machine."""
+"""`gifty-worker models`: models that are made on this machine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,3 @@ def build(model: str, target: Path | None, int8: bool) -> None:
     except GiftyComputeError as error:
         raise click.ClickException(error.message) from error
     click.echo(f"made {made}")
-
-
-if __name__ == "__main__":
-    models()
