@@ -20,9 +20,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from gifty_compute.embedded.valkey import Valkey
+from gifty_compute.wire.score import AXES
 from tests.conftest import ROOT
 from tests.e2e.service import eventually
 from tests.facade import RunningFacade, running_facade
+from tests.fakes.scorer import scorer
 
 KIT = ROOT / "workers" / "kaggle"
 API = {"Authorization": "Bearer api-token"}
@@ -163,6 +165,24 @@ def test_the_notebook_does_tasks_and_drains_when_it_is_interrupted(
     assert {(one["status"], one["worker_id"], one["attempt"]) for one in done} == {
         ("completed", "kaggle-1", 1)
     }
+
+
+def test_the_notebook_scores_products_on_the_ten_axes_by_a_chat_model(
+    notebook: NotebookClient, facade: RunningFacade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = {"products": [{"id": "p40", "title": "Плед", "axes": True}]}
+    body = {"task_type": "score", "payload": payload}
+    task_id = requests.post(f"{facade.url}/v1/tasks", json=body, headers=API, timeout=10).json()["id"]
+
+    with scorer() as url:
+        work = f"--model gift-scorer --engine llm --source acme/scorer --url {url}"
+        monkeypatch.setenv("GIFTY_WORK", work)
+        monkeypatch.setenv("GIFTY_RUN_FOR", "15s")
+        execute(notebook)
+
+    scored = task(facade, task_id)
+    assert (scored["status"], scored["worker_id"]) == ("completed", "kaggle-1")
+    assert set(scored["result"]["scores"][0]["gift_vector"]) == set(AXES)
 
 
 def test_the_notebook_ends_by_itself_when_its_time_is_over(

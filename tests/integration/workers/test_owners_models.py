@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from gifty_compute.embedded.valkey import Valkey
 from gifty_compute.wire.score import AXES
 from tests.conftest import ROOT
 from tests.facade import RunningFacade, process_of, running_facade
+from tests.fakes.scorer import scorer
 
 API = {"Authorization": "Bearer api-token"}
 LOGIC = """
@@ -30,12 +28,6 @@ def read(payload):
         raise ValueError("no such picture")
     return {"words": payload["url"].split("-")}
 """
-SCORE = {
-    "gift_score": 8,
-    "reasoning": "Уютный подарок.",
-    "tags": ["дом"],
-    "gift_vector": {**dict.fromkeys(AXES[:8], 0.5), "age_suitability": None, "gender_bias": 0.5},
-}
 
 
 @pytest.fixture
@@ -52,35 +44,8 @@ def facade(database_url: str, valkey: Valkey, tmp_path: Path) -> Iterator[Runnin
 
 @pytest.fixture
 def chat() -> Iterator[str]:
-    """An OpenAI-compatible server whose model always gives the same score."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._answer({"object": "list", "data": [{"id": "acme/scorer"}]})
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            message = {"role": "assistant", "content": json.dumps(SCORE, ensure_ascii=False)}
-            choice = {"message": message, "finish_reason": "stop", "index": 0}
-            self._answer({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
-
-        def _answer(self, value: Any) -> None:
-            body = json.dumps(value).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with scorer() as url:
+        yield url
 
 
 def submit(facade: RunningFacade, task_type: str, payload: Any) -> str:
