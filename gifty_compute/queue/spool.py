@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from operator import itemgetter
 from types import TracebackType
 from typing import Any
 
@@ -11,7 +12,7 @@ __all__ = ["Spool"]
 
 _IN_MEMORY = 4 * 2**20
 # In the order of `copy_tasks`, after what all rows have in common and the position.
-_COLUMNS = (
+_columns = itemgetter(
     "task_type",
     "priority",
     "payload",
@@ -28,7 +29,7 @@ class Spool:
     """Rows with these first columns; `queues` counts them by task type and model."""
 
     def __init__(self, *common: str | None) -> None:
-        self._common = b"".join(_written(value) + b"\t" for value in common)
+        self._common = [_written(value) for value in common]
         self.file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed at our own exit
         self.queues: Counter[tuple[str, str]] = Counter()
         self._rows = 0
@@ -46,21 +47,15 @@ class Spool:
 
     def add(self, columns: dict[str, Any]) -> None:
         """One more row."""
-        position = _written(len(self))
-        fields = [position, *[_written(columns[name]) for name in _COLUMNS]]
-        self.file.write(self._common + b"\t".join(fields) + b"\n")
+        own = map(_written, (self._rows, *_columns(columns)))
+        self.file.write(("\t".join([*self._common, *own]) + "\n").encode())
         self.queues[columns["task_type"], columns["model"]] += 1
         self._rows += 1
 
 
-def _written(value: Any) -> bytes:
+def _written(value: Any) -> str:
     """A value in COPY's text form."""
     if value is None:
-        return b"\\N"
-    data = str(value).encode()
-    for byte, written in _ESCAPES:
-        data = data.replace(byte, written)
-    return data
-
-
-_ESCAPES = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
+        return "\\N"
+    text = str(value).replace("\\", "\\\\")
+    return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
