@@ -193,7 +193,7 @@ BUGS = {
         "t.status IN ('pending', 'processing')",
         "t.status IN ('pending', 'processing', 'cancelled')",
     ),
-    "an expiry in company counts": ("sweep", "CASE WHEN t.in_company THEN 0 ELSE 1 END", "1"),
+    "an expiry in company counts": ("sweep", "CASE WHEN expired.doubtful THEN 0 ELSE 1 END", "1"),
     "suspects are handed out in company": ("claim", "LIMIT LEAST(1, :limit)", "LIMIT :limit"),
 }
 
