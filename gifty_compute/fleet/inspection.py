@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 from celery import Celery
 from kombu.connection import Connection
@@ -28,7 +28,8 @@ class Inspection:
         self._connection, self._roster, self._clock = connection, roster, clock
         self._channel = connection.channel()
         self._mailbox: Mailbox = app.control.mailbox(connection)
-        queue = self._mailbox.get_queue(f"fleet-{uuid4().hex}@pull")
+        # The same name after each outage: what is bound stays noted in Redis.
+        queue = self._mailbox.get_queue(f"fleet-{socket.gethostname()}-{os.getpid()}@pull")
         self._consumer = Consumer(self._channel, [queue], no_ack=True, callbacks=[self._hear])
 
     def __enter__(self) -> Inspection:
