@@ -56,6 +56,11 @@ class Hand:
             self._changed.notify_all()
         self._thread.join()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether leases are being renewed."""
+        return self._thread.is_alive()
+
     def take(self, claimed: Claimed, since: float) -> None:
         """Adds what was claimed by a call that was made at that moment."""
         with self._changed:

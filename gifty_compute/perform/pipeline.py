@@ -121,6 +121,7 @@ class Pipeline:
 
         Raises GiftyComputeError when the claim fails; what is in hand goes on.
         """
+        self._insist_on_threads()
         began, self._may_hold_more = self._tools.clock.monotonic(), True
         try:
             claimed = self._source.claim(self._holder, want)
@@ -147,6 +148,7 @@ class Pipeline:
         has begun, and gives back the rest. At `until` everything goes back.
         """
         while self._works:
+            self._insist_on_threads()
             if self._tools.stop.is_set():
                 self._give_back(self._unbegun())
             if until is not None and until.expired:
@@ -155,6 +157,11 @@ class Pipeline:
             with self._changed:
                 self._changed.wait_for(lambda: not self._works, _LOOK_SECONDS)
         return self._verdict
+
+    def _insist_on_threads(self) -> None:
+        """A fault of ours shall end the worker, which gives back what it holds, and not leave it waiting."""
+        if not (self.hand.is_alive and self._reports.is_alive):
+            raise RuntimeError("a thread of this worker has died; its traceback is on stderr")
 
     # -- a task's way ----------------------------------------------------------------------------------------
 

@@ -74,6 +74,11 @@ class Reports:
             self._open += found
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether somebody reports; a fault of ours ends the thread, and nobody may wait for it then."""
+        return self._thread.is_alive()
+
     def add(self, outcome: Outcome) -> None:
         """Returns at once; the rest happens in the thread."""
         with self._changed:

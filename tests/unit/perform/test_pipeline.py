@@ -635,6 +635,22 @@ def test_the_spool_keeps_an_outcome_until_it_is_answered_for_good(
     assert len(list(tmp_path.glob("*.json"))) == (0 if final else 1)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_in_reporting_ends_the_worker_instead_of_leaving_it_waiting() -> None:
+    one = task()
+    source = Script(one)
+
+    def broken(holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
+        raise ZeroDivisionError
+
+    source.report = broken  # type: ignore[method-assign]
+
+    with pytest.raises(RuntimeError, match="a thread of this worker has died"):
+        perform(source, HOLDER, WANT, done, tools())
+
+    assert source.calls == [("release", [(one.id, 1)])]
+
+
 # -- what is said --------------------------------------------------------------------------------------------
 
 
