@@ -112,7 +112,7 @@ def test_a_drain_reports_the_task_in_hand_and_releases_what_was_not_begun(
     facade: Any, start_worker: StartWorker, eventually: Eventually, number: signal.Signals
 ) -> None:
     for n in range(6):
-        facade.submit(*[f"удочка {n} для зимней рыбалки " * 60] * 16)
+        facade.submit(*[f"удочка {n} для зимней рыбалки " * 20] * 8)
 
     worker = start_worker()
     eventually(lambda: "processing" in facade.statuses() and "completed" in facade.statuses())
