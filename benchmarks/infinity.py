@@ -25,6 +25,8 @@ from benchmarks.servers import Server, facade, free_port, started, stores
 from benchmarks.twin import write_twin
 from benchmarks.worker import LOGIC, corpora, poll_worker, worked
 from gifty_compute.clock import SystemClock
+from gifty_compute.engines.form.build import build
+from gifty_compute.logic.source import DEFAULT_LOGIC
 
 _WAITING = 32
 _MODEL = "multilingual-e5-small"
@@ -33,9 +35,8 @@ _MODEL = "multilingual-e5-small"
 @click.command()
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--texts", default=1000, show_default=True, help="A round, of each kind.")
-@click.option("--engine", default="onnx", show_default=True)
-def main(rounds: int, texts: int, engine: str) -> None:
-    """Prints texts a second of both, at one text a task and at sixteen."""
+def main(rounds: int, texts: int) -> None:
+    """Prints texts a second of both, at one text a task and at sixteen; the engine is `onnx` in fp32."""
     venv = infinity_venv()
     say_place()
     with tempfile.TemporaryDirectory(prefix="gifty-bench-") as folder, ExitStack() as stack:
@@ -43,7 +44,9 @@ def main(rounds: int, texts: int, engine: str) -> None:
         infinity = stack.enter_context(_infinity(venv, Path(folder) / "twin"))
         at = stack.enter_context(stores(Path(folder)))
         server = stack.enter_context(facade(Path(folder) / "facade", LOGIC, env={}, at=at))
-        worker = poll_worker(server, _MODEL, "--engine", engine)
+        form = Path(folder) / "onnx"
+        build(DEFAULT_LOGIC.recipe(_MODEL), form)
+        worker = poll_worker(server, _MODEL, "--engine", "onnx", "--directory", str(form))
         rows = []
         for size in (1, 16):
             corpus = next(iter(corpora(texts).values()))
