@@ -176,10 +176,11 @@ def test_what_cannot_be_rendered_fails_like_any_other_and_the_rest_is_told(
 
         sender.start()
         until(lambda: len(server.requests) == 1)
-        until(lambda: "a fault of ours" in caplog.text)
+        until(lambda: [one for one in core.callbacks.outbox.page(state="due", limit=9) if one.error])
 
     [failed] = [one for one in core.callbacks.outbox.page(state="due", limit=9) if one.type == "broken"]
     assert failed.error == "a fault of ours; the log has it"
+    assert "a fault of ours" in caplog.text
 
 
 def test_a_removed_task_takes_its_callback_along(core: Core, sender: CallbackSender) -> None:
