@@ -219,7 +219,8 @@ def _failed(status: Any, error: Any) -> ProviderError:
         told = orjson.loads(error) if isinstance(error, str) else error
     except orjson.JSONDecodeError:
         told = None
-    kind = coined(str(dig(told, "error_type") or "").removeprefix("<class '").removesuffix("'>"))
+    named = str(dig(told, "error_type") or "").removeprefix("<class '").removesuffix("'>")
+    kind = coined(named.rpartition(".")[2])
     return _refused(str(dig(told, "error_message") or error or ""), code=kind or code)
 
 

@@ -127,7 +127,7 @@ def test_a_job_is_begun_and_looked_at_where_there_is_no_second_to_hold_the_call(
 
 ENDS = {
     "raise": (Failure.FAILOVER, "RuntimeError"),
-    "refuse": (Failure.FATAL, "pydantic_core._pydantic_core.ValidationError"),
+    "refuse": (Failure.FATAL, "ValidationError"),
     "error": (Failure.FAILOVER, "job_failed"),
     "infinity's error": (Failure.FAILOVER, "error_inside"),
 }
