@@ -42,6 +42,8 @@ class Engine(Protocol):
     """As tasks name it."""
     revision: str
     """Of the weights: two that differ here may give different vectors."""
+    precision: str
+    """What its numbers are, as operators read it: fp32, bfloat16, q4; empty where nobody knows here."""
     space: str | None
     """Of its vectors; None for a model that makes none."""
     kinds: frozenset[str]

@@ -19,6 +19,7 @@ class Function:
     """One task at a time: the function is given the payload, and what it returns is the result."""
 
     space = None
+    precision = ""
     packed = False
     pass_tokens = 1
     row_tokens = 0.0

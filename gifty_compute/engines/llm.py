@@ -54,6 +54,7 @@ class Llm:
     """Any chat model as an engine: an answer that cannot be read is asked for once more."""
 
     space = None
+    precision = ""
     packed = False
     row_tokens = 0.0
 

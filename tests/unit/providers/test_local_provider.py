@@ -27,6 +27,7 @@ class Slow:
 
     model, revision, space = E5, "1", "space"
     kinds = frozenset({"embedding", "rerank", "classify"})
+    precision = ""
     packed, pass_tokens, row_tokens, dim = True, 1, 1.0, 2
 
     def __init__(self, clock: HandClock) -> None:
