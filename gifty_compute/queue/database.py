@@ -129,10 +129,12 @@ class Database:
         except DBAPIError as error:
             if isinstance(error.orig, UndefinedTable):
                 raise _not_migrated() from error
-            if error.connection_invalidated:
+            if error.connection_invalidated or _is_wordless(error.orig):
                 raise StoreUnavailable("the database connection broke; try again") from error
             raise _refused(error.orig) from None
         except psycopg2.Error as error:
+            if _is_wordless(error):
+                raise StoreUnavailable("the database connection broke; try again") from error
             raise _refused(error) from None
 
     @contextmanager
@@ -203,6 +205,12 @@ class Database:
 
 def _driver(connection: Connection) -> psycopg2.extensions.connection:
     return cast("psycopg2.extensions.connection", connection.connection.dbapi_connection)
+
+
+def _is_wordless(error: BaseException | None) -> bool:
+    """Whether the connection broke in the middle of an answer: a refusal of PostgreSQL's has an SQLSTATE, and
+    what is wrong on our side a class of its own."""
+    return type(error) is psycopg2.DatabaseError and error.pgcode is None
 
 
 def _refused(error: BaseException | None) -> GiftyComputeError:

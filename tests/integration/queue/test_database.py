@@ -10,8 +10,9 @@ from random import Random
 import psycopg2
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 
-from gifty_compute.errors import GiftyComputeError, InvalidConfig
+from gifty_compute.errors import GiftyComputeError, InvalidConfig, StoreUnavailable
 from gifty_compute.logic.logic import Logic
 from gifty_compute.migrations import migrate
 from gifty_compute.queue.database import Database, connect
@@ -128,3 +129,21 @@ def test_an_address_that_cannot_be_read_is_refused_and_not_quoted(dsn: str) -> N
         connect(dsn)
 
     assert WORD not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("through", ["the driver", "SQLAlchemy"])
+def test_an_answer_that_breaks_off_without_a_word_is_the_databases_absence(
+    single: Database, through: str
+) -> None:
+    """libpq's own error, seen once in six immediate restarts of PostgreSQL: it has no SQLSTATE."""
+    broken = psycopg2.DatabaseError("error with status PGRES_TUPLES_OK and no message from the libpq")
+
+    with pytest.raises(StoreUnavailable), single.connection():
+        raise broken if through == "the driver" else DatabaseError("SELECT 1", None, broken)
+
+
+def test_a_fault_of_ours_is_not_taken_for_the_databases_absence(single: Database) -> None:
+    with pytest.raises(GiftyComputeError) as caught, single.connection():
+        raise psycopg2.ProgrammingError("can't adapt type 'set'")
+
+    assert not isinstance(caught.value, StoreUnavailable)
