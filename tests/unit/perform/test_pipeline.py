@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -132,8 +133,14 @@ def perform(
     tools: Tools,
 ) -> Verdict:
     """One claim from its beginning to its end; the performer does one task after the other."""
+
+    def work(task: Task, wanted: Wanted) -> dict[str, Any]:
+        if not wanted():  # as inference does it, also for what was lost before its future was known
+            raise CancelledError
+        return performer(task)
+
     with ThreadPoolExecutor(1) as one_by_one:
-        line = Pipeline(source, holder, lambda task, _: one_by_one.submit(performer, task), tools)  # type: ignore[arg-type]
+        line = Pipeline(source, holder, partial(one_by_one.submit, work), tools)
         with line:
             line.claim(want)
             return line.finish()
