@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 from gifty_compute.perform import Verdict
@@ -39,4 +40,29 @@ def run(
         deadline=deadline,
         spool=Path(spool) if spool is not None else None,
     )
-    return PollWorker(options, stop or threading.Event()).run()
+    stop = stop or threading.Event()
+    verdict = _begun(PollWorker(options, stop))
+    try:
+        return verdict.result()
+    except KeyboardInterrupt:
+        if stop.is_set():
+            raise
+        stop.set()
+    return verdict.result()
+
+
+def _begun(worker: PollWorker) -> Future[Verdict]:
+    """The worker at work in a thread of its own.
+
+    An interrupt strikes between any two steps of the main thread, with a lock in its hand, say: it only waits.
+    """
+    verdict: Future[Verdict] = Future()
+
+    def work() -> None:
+        try:
+            verdict.set_result(worker.run())
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it is the caller's
+            verdict.set_exception(error)
+
+    threading.Thread(target=work, name="worker", daemon=True).start()
+    return verdict
