@@ -54,7 +54,7 @@ def run(
 def _begun(worker: PollWorker) -> Future[Verdict]:
     """The worker at work in a thread of its own.
 
-    An interrupt strikes between any two steps of the main thread, with a lock in its hand, say: it only waits.
+    An interrupt strikes between any two steps of the main thread, with a lock in hand, say. It only waits.
     """
     verdict: Future[Verdict] = Future()
 
