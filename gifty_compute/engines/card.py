@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gifty_compute.errors import EngineError
 from gifty_compute.logic.recipe import Recipe
+from gifty_compute.wire.fault import first_fault
 
 __all__ = ["CARD", "ModelCard", "read_card", "refuse_other_space"]
 
@@ -45,9 +46,7 @@ def read_card(directory: Path) -> ModelCard:
     except OSError as error:
         raise EngineError(f"{path} cannot be read ({error.strerror}); it says what the model is") from error
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in found["loc"])
-        raise EngineError(f"{path}: {where}: {found['msg']}") from error
+        raise EngineError(f"{path}: {first_fault(error, whole='card')}") from error
     if card.form == "bi-encoder" and (card.pooling is None or card.dim is None):
         raise EngineError(f"{path}: a bi-encoder's card names pooling and dim")
     return card

@@ -13,9 +13,9 @@ import tokenizers
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from gifty_compute.arrays import np, npt
-from gifty_compute.engines.base import Job, Row
+from gifty_compute.engines.base import Row
 from gifty_compute.engines.card import ModelCard, read_card, refuse_other_space
-from gifty_compute.engines.encoding import bi_encoder_job, cross_encoder_job
+from gifty_compute.engines.encoders import PairEncoder, TextEncoder
 from gifty_compute.engines.pooling import joined, normalised, pooled
 from gifty_compute.engines.tokens import Encoded, Tokens, padded
 from gifty_compute.errors import EngineError, OutOfMemory
@@ -97,7 +97,7 @@ class _Model:
         return found
 
 
-class Onnx(_Model):
+class Onnx(TextEncoder, _Model):
     """A bi-encoder: one vector a text."""
 
     def __init__(self, recipe: Recipe, card: ModelCard, directory: Path) -> None:
@@ -106,17 +106,6 @@ class Onnx(_Model):
         self.space, self.dim = str(recipe.space_name), int(card.dim or 0)
         if recipe.space is not None and recipe.space.quantization == "int8":
             self._try_int8(directory)
-
-    def prepare(self, task_type: str, payload: dict[str, Any]) -> Job:
-        return bi_encoder_job(self, task_type, payload)
-
-    def rows(self, texts: Sequence[str], input_type: str) -> list[Row]:
-        return self._tokens.texts(texts, input_type)
-
-    def samples(self) -> Sequence[Sequence[Row]]:
-        """Short and few: what lies lazy is loaded by any pass, and c0 is a line through these."""
-        short, longer = self.rows(["чай", "тёплый подарок на зиму, мягкий шерстяной плед"], "passage")
-        return [[short], [short] * 8, [longer] * 8]
 
     def forward(self, rows: Sequence[Row]) -> Sequence[Any]:
         """Vectors, float32 [rows, dim], of length one where the space says so."""
@@ -159,26 +148,14 @@ class Onnx(_Model):
         )
 
 
-class OnnxCrossEncoder(_Model):
+class OnnxCrossEncoder(PairEncoder, _Model):
     """A cross-encoder: one logit for two texts."""
-
-    space = None
 
     def __init__(self, recipe: Recipe, card: ModelCard, directory: Path) -> None:
         super().__init__(recipe, card, directory)
         if self._output.shape[-1] != 1:
             message = f"its output has {self._output.shape[-1]} columns, a reranker's has one"
             raise EngineError(f"{self.model}: {message}")
-
-    def prepare(self, task_type: str, payload: dict[str, Any]) -> Job:
-        return cross_encoder_job(self, task_type, payload)
-
-    def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
-        return self._tokens.pairs(pairs)
-
-    def samples(self) -> Sequence[Sequence[Row]]:
-        short, longer = self.pairs([("чай", "мёд"), ("подарок бабушке", "мягкий шерстяной плед на зиму")])
-        return [[short], [short] * 8, [longer] * 8]
 
     def forward(self, rows: Sequence[Row]) -> Sequence[Any]:
         """One logit a row."""

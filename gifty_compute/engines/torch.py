@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from gifty_compute.engines.base import Job, Row
+from gifty_compute.engines.base import Row
 from gifty_compute.engines.card import ModelCard, refuse_other_space
-from gifty_compute.engines.encoding import bi_encoder_job, cross_encoder_job
+from gifty_compute.engines.encoders import PairEncoder, TextEncoder
 from gifty_compute.engines.tokens import Encoded, Tokens, padded
 from gifty_compute.errors import EngineError, OutOfMemory
 from gifty_compute.logic.recipe import Recipe
@@ -73,7 +73,7 @@ class _Model:
         return {name: torch.from_numpy(value).to(self._device) for name, value in named.items()}
 
 
-class Torch(_Model):
+class Torch(TextEncoder, _Model):
     """A bi-encoder, with the pooling and normalisation that its own files say."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -89,16 +89,6 @@ class Torch(_Model):
         self.space, self.dim, self._pad = str(recipe.space_name), int(card.dim or 0), card.pad
         self._tokens = Tokens(self._network.tokenizer.backend_tokenizer, card)
 
-    def prepare(self, task_type: str, payload: dict[str, Any]) -> Job:
-        return bi_encoder_job(self, task_type, payload)
-
-    def rows(self, texts: Sequence[str], input_type: str) -> list[Row]:
-        return self._tokens.texts(texts, input_type)
-
-    def samples(self) -> Sequence[Sequence[Row]]:
-        short, longer = self.rows(["чай", "тёплый подарок на зиму, мягкий шерстяной плед"], "passage")
-        return [[short], [short] * 8, [longer] * 8]
-
     def forward(self, rows: Sequence[Row]) -> Sequence[Any]:
         """Vectors, float32 [rows, dim]."""
         encoded: list[Encoded] = [row.content for row in rows]
@@ -108,10 +98,8 @@ class Torch(_Model):
             return list(vectors.float().cpu().numpy())
 
 
-class TorchCrossEncoder(_Model):
+class TorchCrossEncoder(PairEncoder, _Model):
     """A reranker with one logit a pair, or a model of entailment, which is read as one."""
-
-    space = None
 
     def __init__(self, recipe: Recipe) -> None:
         name, revision = whereabouts(recipe)
@@ -127,16 +115,6 @@ class TorchCrossEncoder(_Model):
         longest = min(int(loaded.max_seq_length or 512), int(tokenizer.model_max_length))
         card = ModelCard(form="cross-encoder", revision=recipe.identity, max_tokens=longest, pad=self._pad)
         self._tokens = Tokens(tokenizer.backend_tokenizer, card)
-
-    def prepare(self, task_type: str, payload: dict[str, Any]) -> Job:
-        return cross_encoder_job(self, task_type, payload)
-
-    def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Row]:
-        return self._tokens.pairs(pairs)
-
-    def samples(self) -> Sequence[Sequence[Row]]:
-        short, longer = self.pairs([("чай", "мёд"), ("подарок бабушке", "мягкий шерстяной плед на зиму")])
-        return [[short], [short] * 8, [longer] * 8]
 
     def forward(self, rows: Sequence[Row]) -> Sequence[Any]:
         """One logit a row; how it becomes a probability is not this engine's business."""

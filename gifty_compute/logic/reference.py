@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gifty_compute.errors import InvalidConfig
+from gifty_compute.wire.fault import first_fault
 
 __all__ = ["CANARY_TEXTS", "Reference", "read_reference", "write_reference"]
 
@@ -59,9 +60,8 @@ def read_reference(path: Path, space: str, dim: int) -> Reference:
     except OSError as error:
         raise InvalidConfig(f"spaces.{space}.reference: {path} cannot be read ({error.strerror})") from error
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in found["loc"])
-        raise InvalidConfig(f"spaces.{space}.reference: {path}: {where}: {found['msg']}") from error
+        fault = first_fault(error, whole="reference")
+        raise InvalidConfig(f"spaces.{space}.reference: {path}: {fault}") from error
     if (file.space, file.dim) != (space, dim):
         raise InvalidConfig(f"spaces.{space}.reference: {path} is of {file.space} with {file.dim} dimensions")
     return Reference(space, tuple(file.texts), dim, base64.b64decode(file.vectors))

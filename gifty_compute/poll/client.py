@@ -17,6 +17,7 @@ from gifty_compute.door import checked_token, checked_url
 from gifty_compute.errors import GiftyComputeError, InvalidResult, TooLarge, Unavailable
 from gifty_compute.poll.refusals import refusal, refusal_in, unreachable
 from gifty_compute.wire import vectors
+from gifty_compute.wire.fault import first_fault
 from gifty_compute.wire.task import (
     Claimed,
     Extension,
@@ -300,8 +301,6 @@ def _understood(call: str, answer: type[_Answer], content: bytes) -> _Answer:
     try:
         return answer.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        message = f"{call} was answered 200, but not as the contract says: {where}: {first['msg']}"
+        message = f"{call} was answered 200, but not as the contract says: {first_fault(error, whole='body')}"
     # Not from the error, which quotes the answer: Celery logs the causes, too, and tells Flower of them.
     raise Unavailable(message, retry_after=0.0)

@@ -27,9 +27,9 @@ def run(
 ) -> Verdict:
     """Does tasks until the cell is interrupted, `stop` is set, or the session's `deadline` (11h30m) has come.
 
-    The first interrupt drains: what the model has begun is finished, the rest goes back; a second one stops
-    at once. It installs no signal handler. Raises InvalidConfig, EngineError, and Unauthorized for a wrong
-    token.
+    The first interrupt drains: what the model has begun is finished, the rest goes back; a second one ends
+    the cell at once, and the drain goes on behind it. It installs no signal handler. Raises InvalidConfig,
+    EngineError, and Unauthorized for a wrong token.
     """
     options = WorkerOptions(
         api=api,

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from gifty_compute.wire.fault import first_fault
 from gifty_compute.wire.score import AXES
 
 __all__ = ["Question", "as_object", "in_words", "questions", "together", "unfenced"]
@@ -202,6 +203,5 @@ def _plain_schema(form: type[BaseModel]) -> dict[str, Any]:
 
 def _why(error: ValueError) -> str:
     if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(str(part) for part in found['loc']) or 'answer'}: {found['msg']}"
+        return first_fault(error, whole="answer")
     return str(error)
