@@ -75,7 +75,7 @@ def test_a_declared_session_ends_in_time_and_nothing_of_it_is_left_in_work(
 def test_what_a_killed_worker_held_is_done_by_another_within_lease_and_two_sweeps(
     core: Core, poll_worker: StartPollWorker
 ) -> None:
-    tasks = submit(core, 12, texts=[LONG] * 5)
+    tasks = submit(core, 12, texts=[LONG] * 2)
     killed = poll_worker("killed")
     eventually(lambda: held_by(core, "killed", tasks) > 1, "it holds several tasks")
 
