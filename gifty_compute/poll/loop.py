@@ -70,16 +70,11 @@ class PollLoop:
 
         Raises GiftyComputeError only when the very first claim is refused: a wrong token or address is the
         operator's to mend. Later the same refusal may be a rotation or a deployment, and is waited out.
-        The first KeyboardInterrupt drains, a second one is let through.
+        An interrupt is let through; what is in hand goes back.
         """
         began = self.tools.clock.monotonic()
         with self.line:
-            try:
-                self._work()
-            except KeyboardInterrupt:
-                if self.tools.stop.is_set():
-                    raise
-                log.info("draining")
+            self._work()
             self.tools.stop.set()
             total = self.line.finish(self._last_moment())
             self._log_work()

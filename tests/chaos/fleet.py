@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -180,6 +181,15 @@ class Fleet:
             assert int(answer.headers["Retry-After"]) >= 1
         return answer
 
+    @contextmanager
+    def submitting(self, count: int) -> Iterator[None]:
+        """So many tasks arrive while the block runs; it ends when all of them are accepted."""
+        submitter = threading.Thread(target=self.submit, args=(count,), daemon=True)
+        submitter.start()
+        yield
+        submitter.join(scaled(300, 7200))
+        assert not submitter.is_alive(), f"{len(self.accepted)} tasks are accepted, no more"
+
     def submit(self, count: int) -> None:
         """So many tasks, as a caller would send them: a 202 is remembered, anything else said again later."""
         left = count
@@ -219,9 +229,12 @@ class Fleet:
         return int(row["n"])
 
     def all_ended(self, *, within: float) -> Audit:
-        """The audit as soon as nothing is left to do, or the seconds have passed."""
+        """The audit as soon as nothing is left to do, or nothing has ended for so many seconds."""
+        left = self.open_tasks()
         with suppress(AssertionError):  # the audit counts what is stranded
-            eventually(lambda: self.open_tasks() == 0, within=within, what="all tasks have ended")
+            while left:
+                eventually(lambda left=left: self.open_tasks() < left, within=within, what="a task ends")
+                left = self.open_tasks()
         return self.audit()
 
     def audit(self) -> Audit:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 import redis
 
+from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.embedded.postgres import Postgres
 from gifty_compute.embedded.valkey import Valkey
 from tests.chaos.fleet import SOAK, Audit, Fleet, scaled
@@ -49,29 +51,41 @@ def through(proxy: FaultProxy) -> Callable[[str], str]:
     return lead
 
 
-def under_load(fleet: Fleet, tasks: int) -> threading.Thread:
-    """Half of the tasks are there, the others are coming."""
+def at_work(fleet: Fleet) -> None:
+    """A facade and a worker of each kind are ready."""
     url = fleet.facade()
     fleet.celery("celery-1")
     fleet.poll_worker("poll-1", url)
     fleet.wait_ready()
+
+
+@contextmanager
+def under_load(fleet: Fleet, tasks: int) -> Iterator[None]:
+    """Half of the tasks are there, the others are coming."""
+    at_work(fleet)
     fleet.submit(tasks // 2)
-    submitter = threading.Thread(target=fleet.submit, args=(tasks - tasks // 2,))
-    submitter.start()
-    return submitter
+    with fleet.submitting(tasks - tasks // 2):
+        yield
+
+
+def restart(valkey: Valkey) -> None:
+    valkey.child.stop()
+    valkey.child.start()
+    valkey.wait_ready()
+
+
+def flush(valkey: Valkey) -> None:
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
 
 
 def test_a_flush_of_redis_loses_nothing(
     new_fleet: NewFleet, report: Report, servers: tuple[Postgres, Valkey]
 ) -> None:
     fleet = new_fleet()
-    submitter = under_load(fleet, TASKS)
-
-    with redis.Redis.from_url(servers[1].url) as client:
-        client.flushall()
-    submitter.join(300)
-    with redis.Redis.from_url(servers[1].url) as client:
-        client.flushall()
+    with under_load(fleet, TASKS):
+        flush(servers[1])
+    flush(servers[1])
 
     report(f"{TASKS} tasks, 2 flushes", fleet.all_ended(within=300))
 
@@ -80,12 +94,8 @@ def test_a_restart_of_redis_loses_nothing(
     new_fleet: NewFleet, report: Report, servers: tuple[Postgres, Valkey]
 ) -> None:
     fleet = new_fleet()
-    submitter = under_load(fleet, TASKS)
-
-    servers[1].child.stop()
-    servers[1].child.start()
-    servers[1].wait_ready()
-    submitter.join(300)
+    with under_load(fleet, TASKS):
+        restart(servers[1])
 
     report(f"{TASKS} tasks, 1 restart", fleet.all_ended(within=300))
 
@@ -94,12 +104,9 @@ def test_a_redis_that_hangs_holds_up_no_submit_for_good(
     new_fleet: NewFleet, report: Report, redis_proxy: FaultProxy
 ) -> None:
     fleet = new_fleet(redis_url=through(redis_proxy))
-    submitter = under_load(fleet, TASKS)
-
-    with redis_proxy.hanging():
+    with under_load(fleet, TASKS), redis_proxy.hanging():
         before = len(fleet.accepted)
         eventually(lambda: len(fleet.accepted) > before + 5, within=60, what="submits go on")
-    submitter.join(300)
 
     report(f"{TASKS} tasks, 1 hang", fleet.all_ended(within=300))
 
@@ -108,14 +115,41 @@ def test_lost_replies_of_redis_lose_nothing(
     new_fleet: NewFleet, report: Report, redis_proxy: FaultProxy
 ) -> None:
     fleet = new_fleet(redis_url=through(redis_proxy))
-    submitter = under_load(fleet, TASKS)
-
-    redis_proxy.lose_replies(10)
-    eventually(lambda: redis_proxy.still_to_lose == 0, within=120, what="the replies are lost")
-    redis_proxy.cut()
-    submitter.join(300)
+    with under_load(fleet, TASKS):
+        redis_proxy.lose_replies(10)
+        eventually(lambda: redis_proxy.still_to_lose == 0, within=120, what="the replies are lost")
+        redis_proxy.cut()
 
     report(f"{TASKS} tasks, 10 replies, 1 cut", fleet.all_ended(within=300))
+
+
+@pytest.mark.skipif(not SOAK, reason="faults at random belong to the soak: SOAK=0..1 make soak")
+def test_a_redis_that_breaks_at_random_is_recovered_from_each_time(
+    new_fleet: NewFleet, report: Report, redis_proxy: FaultProxy, servers: tuple[Postgres, Valkey]
+) -> None:
+    fleet, rng, faults = new_fleet(redis_url=through(redis_proxy)), Random(5), 0
+    at_work(fleet)
+    over = Deadline.after(30 * 60 * SOAK, SystemClock())
+
+    def hang() -> None:
+        with redis_proxy.hanging():
+            fleet.submit(5)
+
+    kinds: list[Callable[[], None]] = [
+        lambda: flush(servers[1]),
+        lambda: restart(servers[1]),
+        lambda: redis_proxy.lose_replies(rng.randint(1, 10)),
+        redis_proxy.cut,
+        hang,
+    ]
+    while not over.expired:
+        with fleet.submitting(rng.randint(1, 100)):
+            for breaks in rng.sample(kinds, rng.randint(1, 3)):
+                breaks()
+                faults += 1
+        eventually(lambda: fleet.open_tasks() < 50, within=300, what="the fleet has caught up")
+
+    report(f"{len(fleet.accepted)} tasks, {faults} faults", fleet.all_ended(within=300))
 
 
 def test_a_celery_worker_goes_on_after_an_acknowledgement_was_lost(
@@ -154,17 +188,17 @@ def test_immediate_restarts_of_postgres_lose_nothing(
 ) -> None:
     restarts, tasks = scaled(3, 100), TASKS * 2
     fleet = new_fleet()
-    submitter = under_load(fleet, tasks)
-
-    for restart in range(restarts):
-        due = (restart + 1) * tasks // (restarts + 2)
-        eventually(lambda due=due: len(fleet.accepted) >= due, within=200, what=f"{due} tasks are accepted")
-        # SIGQUIT: no checkpoint, no good-bye; the log is replayed at the start.
-        os.kill(servers[0].child.pid, signal.SIGQUIT)
-        servers[0].child.wait(60)
-        servers[0].child.start()
-        servers[0].wait_ready()
-    submitter.join(300)
+    with under_load(fleet, tasks):
+        for number in range(restarts):
+            due = (number + 1) * tasks // (restarts + 2)
+            eventually(
+                lambda due=due: len(fleet.accepted) >= due, within=200, what=f"{due} tasks are accepted"
+            )
+            # SIGQUIT: no checkpoint, no good-bye; the log is replayed at the start.
+            os.kill(servers[0].child.pid, signal.SIGQUIT)
+            servers[0].child.wait(60)
+            servers[0].child.start()
+            servers[0].wait_ready()
 
     report(f"{tasks} tasks, {restarts} restarts", fleet.all_ended(within=300))
 
@@ -174,11 +208,9 @@ def test_lost_replies_of_postgres_lose_nothing_and_double_nothing(
 ) -> None:
     losses = scaled(3, 100) * 10
     fleet = new_fleet(database_url=through(database_proxy))
-    submitter = under_load(fleet, TASKS)
-
-    for _ in range(losses):
-        database_proxy.lose_replies(1)
-        eventually(lambda: database_proxy.still_to_lose == 0, within=60, what="a reply is lost")
-    submitter.join(300)
+    with under_load(fleet, TASKS):
+        for _ in range(losses):
+            database_proxy.lose_replies(1)
+            eventually(lambda: database_proxy.still_to_lose == 0, within=60, what="a reply is lost")
 
     report(f"{TASKS} tasks, {losses} replies", fleet.all_ended(within=300))

@@ -35,20 +35,18 @@ def test_celery_workers_killed_under_load_lose_nothing(new_fleet: NewFleet, repo
     fleet.celery("threads-1")
     fleet.celery("prefork-1", pool="prefork")
     fleet.wait_ready()
-    submitter = threading.Thread(target=fleet.submit, args=(tasks,))
-    submitter.start()
 
-    for kill in range(kills):
-        due = (kill + 1) * tasks // (kills + 2)
-        eventually(lambda due=due: done(fleet) >= due, within=300, what=f"{due} tasks are done")
-        if kill % 3 == 0:
-            fleet.kill("threads-1")
-        elif kill % 3 == 1:
-            fleet.kill("prefork-1")
-        elif not fleet.kill_child("prefork-1"):
-            fleet.kill("threads-1")
+    with fleet.submitting(tasks):
+        for kill in range(kills):
+            due = (kill + 1) * tasks // (kills + 2)
+            eventually(lambda due=due: done(fleet) >= due, within=300, what=f"{due} tasks are done")
+            if kill % 3 == 0:
+                fleet.kill("threads-1")
+            elif kill % 3 == 1:
+                fleet.kill("prefork-1")
+            elif not fleet.kill_child("prefork-1"):
+                fleet.kill("threads-1")
 
-    submitter.join(600)
     report(f"{tasks} tasks, {kills} kills", fleet.all_ended(within=300))
 
 
@@ -109,19 +107,17 @@ def test_rolling_restarts_lose_nothing_and_begin_little_twice(new_fleet: NewFlee
     fleet.celery("celery-1")
     fleet.poll_worker("poll-1", url)
     fleet.wait_ready()
-    submitter = threading.Thread(target=fleet.submit, args=(tasks,))
-    submitter.start()
 
     names = itertools.cycle(["celery-1", "poll-1", "facade"])
-    for restart, name in zip(range(restarts), names, strict=False):
-        due = (restart + 1) * tasks // (restarts + 2)
-        eventually(lambda due=due: done(fleet) >= due, within=300, what=f"{due} tasks are done")
-        status = fleet.stop(name)
-        assert status in (0, 128 + signal.SIGTERM, -signal.SIGTERM), fleet.log(name)
-        fleet.restart(name)
-        fleet.wait_ready(name)
+    with fleet.submitting(tasks):
+        for restart, name in zip(range(restarts), names, strict=False):
+            due = (restart + 1) * tasks // (restarts + 2)
+            eventually(lambda due=due: done(fleet) >= due, within=300, what=f"{due} tasks are done")
+            status = fleet.stop(name)
+            assert status in (0, 128 + signal.SIGTERM, -signal.SIGTERM), fleet.log(name)
+            fleet.restart(name)
+            fleet.wait_ready(name)
 
-    submitter.join(300)
     audit = fleet.all_ended(within=300)
     report(f"{tasks} tasks, {restarts} restarts", audit)
     assert audit.begun_again <= restarts * _MOST_IN_HAND

@@ -357,28 +357,18 @@ def test_an_idle_worker_asks_the_server_to_wait_but_not_beyond_its_session(
     assert stop.waits == []
 
 
-def test_the_first_interrupt_drains_and_the_second_is_let_through(
+def test_an_interrupt_is_let_through_and_what_is_in_hand_goes_back(
     stop: NotedStop, loop: Callable[..., PollLoop]
 ) -> None:
-    class Interrupted(Script):
-        def claim(self, holder: Holder, want: Want) -> Claimed:
-            if self.completed:
-                raise KeyboardInterrupt
-            return Claimed(tasks=(task(),), lease_seconds=90)
+    source = Script(stop, [task()], [])
 
-    assert loop(source=Interrupted(stop)).run().done >= 1
-
-    stop.set()
-    unfinished: Future[dict[str, Any]] = Future()
-    unfinished.set_running_or_notify_cancel()
-    again = loop([task()], begin=lambda *_: unfinished)
-
-    def interrupt(*_: object) -> Verdict:
+    def interrupted(*_: object) -> Future[dict[str, Any]]:
         raise KeyboardInterrupt
 
-    again.line.finish = interrupt  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        again.run()
+        loop(source=source, begin=interrupted).run()
+
+    assert (len(source.released), source.completed) == (1, [])
 
 
 def test_who_is_told_to_drain_claims_nothing_more_until_he_is_told_otherwise(
