@@ -69,6 +69,12 @@ class _State:
         for provider in watch.current.file.providers:
             spent.add_metric((provider,), high.budgets.spent_usd(provider))
         yield spent
+        workers = GaugeMetricFamily(
+            "gifty_fleet_workers", "Poll workers, by the numbers they compute in", labels=("precision",)
+        )
+        for precision, count in self._core.fleet.precisions().items():
+            workers.add_metric((precision,), count)
+        yield workers
         rejected = GaugeMetricFamily("gifty_logic_rejected", "Versions of logic.yaml that were refused")
         rejected.add_metric((), watch.rejected)
         yield rejected

@@ -94,18 +94,26 @@ class BridgeSettings(BaseSettings):
 
 
 class ServingSettings(BaseSettings):
-    """What a Celery worker does: the tasks of these models, and so it consumes their queues alone."""
+    """What a Celery worker does: the tasks of these models and functions; it consumes their queues alone."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    gifty_worker_models: str = "multilingual-e5-small"
+    gifty_worker_models: str | None = Field(default=None, description="Names of models, comma separated")
+    gifty_worker_handlers: str = Field(default="", description="type=module:function, comma separated")
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names, comma separated there."""
-        return tuple(name.strip() for name in self.gifty_worker_models.split(",") if name.strip())
+        """The names; the packaged model where neither models nor functions are named."""
+        if self.gifty_worker_models is None:
+            return () if self.handlers else ("multilingual-e5-small",)
+        return _listed(self.gifty_worker_models)
+
+    @property
+    def handlers(self) -> tuple[str, ...]:
+        """Functions with the declared task types that they do."""
+        return _listed(self.gifty_worker_handlers)
 
 
 class Settings(BrokerSettings, LogicSettings):
@@ -137,7 +145,7 @@ class Settings(BrokerSettings, LogicSettings):
     def _clients(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        pairs = [entry.strip().partition(":") for entry in value.split(",") if entry.strip()]
+        pairs = [entry.partition(":") for entry in _listed(value)]
         if any(not client or not token for client, _, token in pairs):
             raise ValueError("write client:token, comma separated")
         return tuple((client, token) for client, _, token in pairs)
@@ -148,7 +156,7 @@ class Settings(BrokerSettings, LogicSettings):
         """Each token by the name `name:role`."""
         if not isinstance(value, str):
             return value
-        entries = [entry.strip().split(":", 2) for entry in value.split(",") if entry.strip()]
+        entries = [entry.split(":", 2) for entry in _listed(value)]
         if any(len(entry) != 3 or entry[1] not in OPS_ROLES or not entry[2] for entry in entries):
             raise ValueError("write name:role:token, comma separated; the role is viewer or operator")
         return tuple((f"{name}:{role}", token) for name, role, token in entries)
@@ -158,7 +166,7 @@ class Settings(BrokerSettings, LogicSettings):
     def _shared(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(("shared", token.strip()) for token in value.split(",") if token.strip())
+        return tuple(("shared", token) for token in _listed(value))
 
     @field_validator("callback_secret", mode="before")
     @classmethod
@@ -166,10 +174,14 @@ class Settings(BrokerSettings, LogicSettings):
         """As Standard Webhooks has them: whsec_ and 24 to 64 bytes in base64."""
         if not isinstance(value, str):
             return value
-        secrets = tuple(secret.strip() for secret in value.split(",") if secret.strip())
+        secrets = _listed(value)
         if not all(_is_webhook_secret(secret) for secret in secrets):
             raise ValueError("write whsec_ and 24 to 64 random bytes in base64; several are comma separated")
         return secrets
+
+
+def _listed(words: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in words.split(",") if word.strip())
 
 
 def _has_port_or_none(url: str) -> bool:

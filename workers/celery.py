@@ -7,6 +7,7 @@ from kombu import Queue  # type: ignore[attr-defined]
 
 from gifty_compute.logging import configure_logging
 from gifty_compute.logic.source import read_logic
+from gifty_compute.perform.running import Running, handlers_of
 from gifty_compute.queue.announce import queue_name
 from gifty_compute.settings import read_bridge_settings, read_logic_settings, read_serving_settings
 from workers import outage
@@ -24,11 +25,11 @@ app = Celery(
 )
 settings = read_logic_settings()
 logic = read_logic(settings.logic_config_path, settings.llm_overrides)
-models = read_serving_settings().models
-served = logic.pairs_of_models(models)
-register(app, served)
-tell_of_machine(app, models, sorted({logic.engine_of(model) for model in models}))
+serving = read_serving_settings()
+running = Running(serving.models, handlers=handlers_of(serving.handlers), logic=lambda: logic)
+worker = register(app, running)
+tell_of_machine(app, running, worker.precisions)
 # A worker consumes only what it can serve; -Q narrows it further. Over HTTP it cannot maintain.
 queues = [] if read_bridge_settings().is_given else ["maintain"]
-queues += [queue_name(kind, model) for kind, model in served]
+queues += [queue_name(kind, model) for kind, model in running.queues]
 app.conf.task_queues = [Queue(name) for name in queues]  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from celery import Celery
@@ -14,6 +14,7 @@ from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.logic.watch import LogicWatch
 from gifty_compute.maintain.maintainer import Maintainer
 from gifty_compute.perform import TaskSource
+from gifty_compute.perform.running import Running
 from gifty_compute.poll.client import PollClient
 from gifty_compute.queue.announce import Announcer
 from gifty_compute.settings import (
@@ -34,39 +35,49 @@ class Equipment:
     announcer: Announcer
     maintainer: Maintainer | None
     logic_watch: LogicWatch
+    running: Running
     inference: Inference
     clock: Clock
     rng: Random
 
 
-def equip(app: Celery) -> Equipment:
+def equip(app: Celery, running: Running) -> Equipment:
     """By the environment of this process. Raises InvalidConfig; dials nothing yet."""
     bridge = read_bridge_settings()
-    return _over_http(app, bridge) if bridge.is_given else _over_sql(app)
+    return _over_http(app, running, bridge) if bridge.is_given else _over_sql(app, running)
 
 
-def _over_http(app: Celery, bridge: BridgeSettings) -> Equipment:
+def _over_http(app: Celery, running: Running, bridge: BridgeSettings) -> Equipment:
     clock, settings = SystemClock(), read_logic_settings()
     watch = LogicWatch(settings.logic_config_path, settings.llm_overrides)
+    running = _by(running, watch)
     return Equipment(
         source=PollClient(bridge.gifty_compute_url, bridge.gifty_worker_token.get_secret_value()),
         announcer=Announcer(app, clock),
         maintainer=None,
         logic_watch=watch,
-        inference=Inference(EngineShelf(lambda model: watch.current.recipe(model)), clock),
+        running=running,
+        inference=Inference(EngineShelf(running.recipe), clock),
         clock=clock,
         rng=Random(),  # noqa: S311  # jitter and turns, not secrets
     )
 
 
-def _over_sql(app: Celery) -> Equipment:
+def _over_sql(app: Celery, running: Running) -> Equipment:
     core = build(read_settings(), app)
+    running = _by(running, core.logic_watch)
     return Equipment(
         source=core.leases,
         announcer=core.announcer,
         maintainer=core.maintainer,
         logic_watch=core.logic_watch,
-        inference=core.inference,
+        running=running,
+        inference=Inference(EngineShelf(running.recipe), core.clock),
         clock=core.clock,
         rng=core.rng,
     )
+
+
+def _by(running: Running, watch: LogicWatch) -> Running:
+    """The same by the logic in force: what is loaded later is run as logic.yaml says then."""
+    return replace(running, logic=lambda: watch.current)

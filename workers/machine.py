@@ -5,22 +5,29 @@ It is part of what the worker answers to `inspect stats`, and so of Flower's pag
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps
 
+from gifty_compute.perform.running import Running
 from gifty_compute.poll.machine import describe
 
 __all__ = ["tell_of_machine"]
 
 
-def tell_of_machine(app: Celery, models: tuple[str, ...], engines: list[str]) -> None:
-    """From now on workers of this app say so."""
-    told = {**describe(models), "program": "celery", "engine": engines}
-    words = {name: ", ".join(said) if isinstance(said, list) else said for name, said in told.items()}
+def tell_of_machine(app: Celery, running: Running, precisions: Callable[[], list[str]]) -> None:
+    """From now on workers of this app say so; `precisions` are known once engines are loaded."""
+    engines = sorted({running.recipe(name).engine for name in running.engines})
+    told = {**describe(running.engines), "program": "celery", "engine": engines}
 
     class Machine(bootsteps.StartStopStep):  # type: ignore[misc]
         def info(self, _worker: Any) -> dict[str, Any]:
-            return words
+            said = {**told, "precision": precisions()}
+            return {
+                name: ", ".join(word) if isinstance(word, list) else word
+                for name, word in said.items()
+                if word
+            }
 
     app.steps["worker"].add(Machine)

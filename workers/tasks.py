@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import Future
 from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,14 +13,16 @@ from celery.signals import worker_init, worker_process_init, worker_shutting_dow
 
 from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
+from gifty_compute.engines.base import Engine
 from gifty_compute.errors import EngineError, GiftyComputeError, InvalidConfig
-from gifty_compute.perform import Pipeline, Tools, Verdict, Wanted
+from gifty_compute.perform import Pipeline, Tools, Verdict
 from gifty_compute.perform.pace import Pace
+from gifty_compute.perform.running import Running
 from gifty_compute.queue.announce import task_name
 from gifty_compute.wire import task as wire
 from workers.equipment import Equipment, equip
 
-__all__ = ["register"]
+__all__ = ["Worker", "register"]
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +34,17 @@ _SECONDS_AN_ANNOUNCEMENT = 5.0
 _TROUBLE = Backoff(base=0.5, cap=5.0)
 
 
-def register(app: Celery, served: list[tuple[str, str]]) -> None:
-    """Gives the app a task for each type that is served, and maintain.
+def register(app: Celery, running: Running) -> Worker:
+    """Gives the app a task for each type that is served, and maintain; gives the worker that does them.
 
     A worker is equipped when it starts, in the process that works: Flower and beat load these tasks too, and
     have no business with the database.
     """
-    worker = _Worker(app, sorted({model for _, model in served}))
+    worker = Worker(app, running)
     worker_init.connect(worker.start, weak=False)
     worker_process_init.connect(worker.begin, weak=False)
     worker_shutting_down.connect(worker.stop, weak=False)
-    for task_type in sorted({kind for kind, _ in served}):
+    for task_type in sorted({kind for kind, _ in running.queues}):
         _register_type(app, worker, task_type)
 
     @app.task(name="gifty.maintain")  # type: ignore[untyped-decorator]
@@ -54,8 +55,10 @@ def register(app: Celery, served: list[tuple[str, str]]) -> None:
         report = maintainer.run_pass()
         return "another process is at it" if report is None else str(report)
 
+    return worker
 
-def _register_type(app: Celery, worker: _Worker, task_type: str) -> None:
+
+def _register_type(app: Celery, worker: Worker, task_type: str) -> None:
     @app.task(name=task_name(task_type), bind=True)  # type: ignore[untyped-decorator]
     def announced(self: Task, model: str, ids: list[str]) -> str:
         holder = wire.Holder(worker_id=self.request.hostname, session=uuid4().hex, credential="celery")
@@ -63,11 +66,12 @@ def _register_type(app: Celery, worker: _Worker, task_type: str) -> None:
         return str(worker.work_off(holder, (task_type, model), named))
 
 
-class _Worker:
+class Worker:
     """This process as a worker: its equipment, and whether it has been asked to stop."""
 
-    def __init__(self, app: Celery, models: list[str]) -> None:
-        self._app, self._models = app, models
+    def __init__(self, app: Celery, running: Running) -> None:
+        self._app, self._running = app, running
+        self._loaded: list[Engine] = []
         self._stop = threading.Event()
         self._refused = 0
 
@@ -86,8 +90,7 @@ class _Worker:
         """Begins in the process that works. Without its engines it would fail the whole queue."""
         self.equipment.logic_watch.start()
         try:
-            for model in self._models:
-                self.equipment.inference.load(model)
+            self._loaded = [self.equipment.inference.load(name) for name in self._running.engines]
         except EngineError as error:
             raise SystemExit(f"this worker cannot work: {error}") from error
 
@@ -96,17 +99,18 @@ class _Worker:
 
     @cached_property
     def equipment(self) -> Equipment:
-        return equip(self._app)
+        return equip(self._app, self._running)
 
-    def begin_one(self, task: wire.Task, wanted: Wanted) -> Future[dict[str, Any]]:
-        return self.equipment.inference.submit(str(task.model), task.task_type, task.payload, wanted)
+    def precisions(self) -> list[str]:
+        """In what numbers its engines compute; none under prefork, whose children load them."""
+        return [one.precision for one in self._loaded if one.precision]
 
     def work_off(self, holder: wire.Holder, queue: tuple[str, str], named: tuple[UUID, ...]) -> Verdict:
         """The announced tasks first, then the next ready ones of the queue, until none or time is left."""
         line = Pipeline(
             self.equipment.source,
             holder,
-            self.begin_one,
+            self.equipment.running.performer(self.equipment.inference),
             Tools(stop=self._stop, rng=self.equipment.rng, clock=self.equipment.clock),
             pace=Pace(window=_SECONDS_AN_ANNOUNCEMENT),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ from gifty_compute.fleet.roster import Roster, node_name, told_of_itself
 from gifty_compute.wire.task import Task
 
 __all__ = ["Fleet"]
+
+# Workers choose these words; metrics need few.
+_MOST_PRECISIONS = 20
 
 
 class Fleet:
@@ -51,6 +55,14 @@ class Fleet:
     def released(self, worker_id: str, count: int) -> None:
         """A worker gave so many tasks back."""
         self._hear(node_name(worker_id), None, ended=count)
+
+    def precisions(self) -> dict[str, int]:
+        """How many workers compute in which numbers, as they say; "" says nothing, rare words are "other"."""
+        counts = Counter(one.info.get("precision", "") for one in self._roster.present().values())
+        found = dict(counts.most_common(_MOST_PRECISIONS))
+        if rest := counts.total() - sum(found.values()):
+            found["other"] = found.get("other", 0) + rest
+        return found
 
     def _hear(self, node: str, info: Mapping[str, Any] | None, *, began: int = 0, ended: int = 0) -> None:
         told = told_of_itself(info) if info else None

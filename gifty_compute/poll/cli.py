@@ -19,10 +19,10 @@ from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import GiftyComputeError, InvalidConfig, Unauthorized
 from gifty_compute.logging import configure_logging
+from gifty_compute.perform.running import Running, handlers_of
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.doctor import Doctor
 from gifty_compute.poll.models import models
-from gifty_compute.poll.running import Running
 from gifty_compute.poll.service import install_service
 from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions
 from gifty_compute.version import VERSION
@@ -173,16 +173,9 @@ def doctor(group: dict[str, Any], /, api: str | None, token: str | None, models:
 
 def _running(options: dict[str, Any]) -> Running:
     """What of the options says what is run, taken out of them. Raises InvalidConfig."""
-    handlers = dict(_handler(word) for word in options.pop("handlers"))
+    handlers = handlers_of(options.pop("handlers"))
     said = {name: options.pop(name) for name in _OF_MODELS}
     return Running(**said, handlers=handlers)
-
-
-def _handler(word: str) -> tuple[str, str]:
-    task_type, _, function = word.partition("=")
-    if not task_type or ":" not in function:
-        raise InvalidConfig(f"--handler {word[:60]!r} must be like ocr=my_module:read")
-    return task_type, function
 
 
 def _required(value: str | None, option: str) -> str:

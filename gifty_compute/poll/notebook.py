@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from gifty_compute.perform import Verdict
-from gifty_compute.poll.running import Running
+from gifty_compute.perform.running import Running
 from gifty_compute.poll.worker import DEFAULT_MODEL, PollWorker, WorkerOptions
 
 __all__ = ["run"]

@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import threading
-from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +21,18 @@ from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import InvalidConfig
-from gifty_compute.perform import Performer, Tools, Verdict, Wanted
+from gifty_compute.perform import Tools, Verdict
 from gifty_compute.perform.pace import Pace
+from gifty_compute.perform.running import Running
 from gifty_compute.perform.spool import Spool
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.duration import seconds_of
 from gifty_compute.poll.loop import PollLoop
 from gifty_compute.poll.machine import describe
 from gifty_compute.poll.progress import Progress, is_watched
-from gifty_compute.poll.running import Running
-from gifty_compute.wire.task import Holder, Task, Want
+from gifty_compute.wire.task import Holder, Want
 
-__all__ = ["DEFAULT_MODEL", "PollWorker", "WorkerOptions", "engine_performer"]
+__all__ = ["DEFAULT_MODEL", "PollWorker", "WorkerOptions"]
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class PollWorker:
             source=client,
             holder=Holder(worker_id=_name(options.worker_id), session=uuid4().hex),
             want=Want(task_types=running.task_types, models=running.models, limit=options.limit),
-            performer=engine_performer(self._inference, running),
+            performer=running.performer(self._inference),
             tools=Tools(stop, Random(), _PATIENCE, _TRIES, clock),  # noqa: S311  # jitter
             session=Deadline.after(seconds, clock) if seconds else None,
             spool=Spool(options.spool) if options.spool else None,
@@ -111,15 +110,6 @@ class PollWorker:
     def _info(self) -> dict[str, Any]:
         rate = self.pace.rate
         return {**self._about, "texts_per_second": round(rate, 1)} if rate else self._about
-
-
-def engine_performer(inference: Inference, running: Running) -> Performer:
-    """Does each task by the engine of its own model, or by the function of its type."""
-
-    def begin(task: Task, wanted: Wanted) -> Future[dict[str, Any]]:
-        return inference.submit(running.name_of(task), task.task_type, task.payload, wanted)
-
-    return begin
 
 
 def _name(worker_id: str | None) -> str:

@@ -168,7 +168,7 @@ def test_the_example_lists_every_variable_of_the_programs() -> None:
     known = used | passed_on | {name.upper() for name in Settings.model_fields}
 
     assert len(listed) == len(set(listed))
-    assert set(listed) == known | {"GIFTY_WORKER_MODELS", "GIFTY_WORKER_TOKEN"}
+    assert set(listed) == known | {"GIFTY_WORKER_HANDLERS", "GIFTY_WORKER_MODELS", "GIFTY_WORKER_TOKEN"}
     assert set(PROVIDER_KEYS) <= passed_on
 
 

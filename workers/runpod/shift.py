@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from concurrent.futures import Future
 from dataclasses import asdict
 from random import Random
-from typing import Any
 from uuid import uuid4
 
 from pydantic import Field
@@ -16,14 +14,15 @@ from pydantic import Field
 from gifty_compute.clock import Clock, Deadline
 from gifty_compute.engines.inference import Inference
 from gifty_compute.errors import InvalidRequest, Unavailable
-from gifty_compute.perform import Tools, Wanted
+from gifty_compute.perform import Tools
+from gifty_compute.perform.running import Running
 from gifty_compute.poll.client import PollClient
 from gifty_compute.poll.loop import PollLoop
 from gifty_compute.poll.machine import describe
 from gifty_compute.settings import BridgeSettings
 from gifty_compute.wire.body import Body
 from gifty_compute.wire.kinds import KINDS
-from gifty_compute.wire.task import Holder, Task, Want
+from gifty_compute.wire.task import Holder, Want
 
 __all__ = ["ShiftRequest", "Shifts"]
 
@@ -69,7 +68,7 @@ class Shifts:
             source=client,
             holder=Holder(worker_id=worker_id(), session=uuid4().hex),
             want=Want(task_types=tuple(KINDS), models=self._models, limit=100),
-            performer=self._begin,
+            performer=Running(self._models).performer(self._inference),
             tools=Tools(stop=stop, rng=Random(), clock=self._clock),  # noqa: S311  # jitter
             session=Deadline.after(asked.seconds, self._clock),
         )
@@ -82,9 +81,6 @@ class Shifts:
         finally:
             stop.set()
             watch.join()
-
-    def _begin(self, task: Task, wanted: Wanted) -> Future[dict[str, Any]]:
-        return self._inference.submit(str(task.model), task.task_type, task.payload, wanted)
 
     def _end_when_idle(self, loop: PollLoop, stop: threading.Event, idle_seconds: float) -> None:
         seen, until = loop.line.verdict, Deadline.after(idle_seconds, self._clock)

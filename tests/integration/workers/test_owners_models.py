@@ -1,4 +1,4 @@
-"""A poll worker that runs what its owner says: a function for a declared type, a chat model at a server."""
+"""Workers that run what their owners say: a function for a declared type, a chat model at a server."""
 
 from __future__ import annotations
 
@@ -68,17 +68,36 @@ def worker(facade: RunningFacade, folder: Path, *options: str) -> Iterator[None]
         yield
 
 
+@contextmanager
+def celery_worker(facade: RunningFacade, folder: Path, redis_url: str) -> Iterator[None]:
+    """Which has no models, only the function."""
+    argv = [sys.executable, "-m", "celery", "-A", "workers", "worker", "--pool", "threads"]
+    argv += ["--concurrency", "1", "--without-gossip", "--without-mingle", "--hostname", "own"]
+    environ = {
+        "GIFTY_WORKER_HANDLERS": "ocr=pictures:read",
+        "GIFTY_WORKER_TOKEN": "internal-token",
+        "GIFTY_COMPUTE_URL": facade.url,
+        "REDIS_URL": redis_url,
+        "LOGIC_CONFIG_PATH": str(folder / "logic.yaml"),
+        "PYTHONPATH": f"{ROOT}:{folder}",
+    }
+    with (folder / "worker.log").open("wb") as log, process_of(tuple(argv), environ, log):
+        yield
+
+
+@pytest.mark.parametrize("kind", ["poll", "celery"])
 def test_a_function_does_the_tasks_of_a_declared_type_and_its_failure_is_the_tasks(
-    facade: RunningFacade, tmp_path: Path
+    facade: RunningFacade, valkey: Valkey, tmp_path: Path, kind: str
 ) -> None:
     (tmp_path / "pictures.py").write_text(FUNCTION)
     good, bad = (submit(facade, "ocr", {"url": url}) for url in ("чай-мёд", "broken"))
     other = submit(facade, "embedding", {"texts": ["чай"]})
 
-    with worker(facade, tmp_path, "--handler", "ocr=pictures:read"):
+    poll = worker(facade, tmp_path, "--handler", "ocr=pictures:read")
+    with poll if kind == "poll" else celery_worker(facade, tmp_path, valkey.url):
         read, failed = ended(facade, good), ended(facade, bad)
 
-    assert (read["status"], read["result"], read["worker_id"]) == (
+    assert (read["status"], read["result"], read["worker_id"].removeprefix("celery@")) == (
         "completed",
         {"words": ["чай", "мёд"]},
         "own",

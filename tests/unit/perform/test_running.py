@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from gifty_compute.errors import InvalidConfig
+from gifty_compute.logic.source import parse_logic
+from gifty_compute.perform.running import Running
 from gifty_compute.poll.cli import main
-from gifty_compute.poll.running import Running
+from gifty_compute.settings import read_serving_settings
 from gifty_compute.wire.kinds import KINDS
 
 
@@ -40,6 +42,37 @@ def test_functions_alone_ask_for_their_types_alone() -> None:
 
     assert (running.task_types, running.engines) == (("ocr",), ("ocr",))
     assert running.recipe("ocr").handler == "pictures:read"
+
+
+def test_a_model_is_loaded_once_by_its_own_name_whatever_it_is_called() -> None:
+    assert Running(("BAAI/bge-m3", "bge-m3")).engines == ("bge-m3",)
+
+
+def test_the_queues_are_those_of_the_models_and_of_the_declared_types() -> None:
+    logic = parse_logic("task_types: {ocr: {model: tesseract-5}}")
+    running = Running(("multilingual-e5-small",), handlers={"ocr": "a:b"}, logic=lambda: logic)
+
+    assert ("ocr", "tesseract-5") in running.queues
+    assert ("embedding", "multilingual-e5-small") in running.queues
+    with pytest.raises(InvalidConfig, match=r"logic\.yaml declares no such task type"):
+        _ = Running((), handlers={"ocr": "a:b"}).queues
+
+
+@pytest.mark.parametrize(
+    ("models", "handlers", "served"),
+    [
+        ("", "", ("multilingual-e5-small",)),
+        ("", "ocr=a:b", ()),
+        ("bge-m3, smart", "ocr=a:b", ("bge-m3", "smart")),
+    ],
+)
+def test_a_celery_worker_serves_the_packaged_model_if_nothing_else_is_named(
+    monkeypatch: pytest.MonkeyPatch, models: str, handlers: str, served: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("GIFTY_WORKER_MODELS", models)
+    monkeypatch.setenv("GIFTY_WORKER_HANDLERS", handlers)
+
+    assert read_serving_settings().models == served
 
 
 @pytest.mark.parametrize(
