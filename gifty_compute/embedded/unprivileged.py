@@ -3,7 +3,7 @@
 No user is added and no directory is opened to others. In a user namespace of its own the program
 is another uid to itself and root to the disk. Where namespaces are refused (Docker's default), it
 becomes an unprivileged uid that keeps one right of root's, to pass directory permissions: so data
-below /root stays where it is, 0700, and no copy of the binaries is needed.
+and a checkout below /root stay where they are, 0700, and no copy of the binaries is needed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def _namespace(uid: int) -> Guise:
 def _capability(uid: int) -> Guise:
     identity = (f"--reuid={uid}", f"--regid={pwd.getpwuid(uid).pw_gid}", "--clear-groups")
     right = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
-    return Guise(prefix=("setpriv", *identity, *right, "--"), owner=uid)
+    # Else access(2), by which postgres looks for its own file, leaves the right out of account.
+    heeded = "--securebits=+no_setuid_fixup"
+    return Guise(prefix=("setpriv", *identity, *right, heeded, "--"), owner=uid)
 
 
 def _unprivileged_uid() -> int:

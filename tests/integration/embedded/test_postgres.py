@@ -21,7 +21,7 @@ import sqlalchemy
 
 from gifty_compute.embedded import postgres as module
 from gifty_compute.embedded import unprivileged
-from gifty_compute.embedded.binaries import PostgresPrograms
+from gifty_compute.embedded.binaries import PostgresPrograms, find_postgres
 from gifty_compute.embedded.errors import EmbeddedError
 from gifty_compute.embedded.postgres import Postgres
 
@@ -178,16 +178,26 @@ def test_distributions_postgres_serves_where_the_wheel_is_missing(tmp_path: Path
     server.stop()
 
 
+@pytest.fixture
+def private_programs(tmp_path_factory: pytest.TempPathFactory) -> PostgresPrograms:
+    """PostgreSQL as in a checkout below /root: in a directory that nobody else may look into."""
+    place = tmp_path_factory.mktemp("private")
+    place.chmod(0o700)
+    install = find_postgres().postgres.parent.parent
+    shutil.copytree(install, place / "pg")
+    return PostgresPrograms(place / "pg/bin/initdb", place / "pg/bin/postgres")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another uid for PostgreSQL")
 def test_root_without_user_namespaces_runs_it_as_an_unprivileged_user(
-    cluster: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Path, private_programs: PostgresPrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     guise = unprivileged._capability(nobody)
     if not unprivileged._works(guise):
         pytest.skip("this root may not hand on a capability")
     monkeypatch.setattr(module, "find_guise", lambda: guise)
-    server = Postgres(cluster)
+    server = Postgres(cluster, programs=private_programs)
 
     server.start()
 
@@ -205,7 +215,11 @@ def test_ordinary_user_runs_it(fresh_cluster: Path, tmp_path_factory: pytest.Tem
         return
     nobody = pwd.getpwnam("nobody").pw_uid
     # The interpreter may lie below /root: the user may read there, and is ordinary otherwise.
-    right = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    right = (
+        "--inh-caps=+dac_read_search",
+        "--ambient-caps=+dac_read_search",
+        "--securebits=+no_setuid_fixup",
+    )
     become = ("setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups", *right)
     if shutil.which("setpriv") is None or subprocess.run([*become, "true"], check=False).returncode:
         pytest.skip("root cannot become an ordinary user with setpriv here")
