@@ -1,12 +1,17 @@
-"""A spool: the rows of a batch as COPY takes them, in memory or, past 4 MB, in a file without a name."""
+"""A spool: the rows of a batch as CSV for COPY, in memory or, past 4 MB, in a file without a name.
+
+None is an empty field, which COPY takes for NULL; none of these columns holds an empty text.
+"""
 
 from __future__ import annotations
 
+import csv
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from operator import itemgetter
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 __all__ = ["Spool"]
 
@@ -29,8 +34,9 @@ class Spool:
     """Rows with these first columns; `queues` counts them by task type and model."""
 
     def __init__(self, *common: str | None) -> None:
-        self._common = [_written(value) for value in common]
+        self._common = common
         self.file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed at our own exit
+        self._csv = csv.writer(_Encoded(self.file))
         self.queues: Counter[tuple[str, str]] = Counter()
         self._rows = 0
 
@@ -46,16 +52,17 @@ class Spool:
         return self._rows
 
     def add(self, columns: dict[str, Any]) -> None:
-        """One more row."""
-        own = map(_written, (self._rows, *_columns(columns)))
-        self.file.write(("\t".join([*self._common, *own]) + "\n").encode())
+        """One more row. Raises OSError where there is no room for it."""
+        self._csv.writerow((*self._common, self._rows, *_columns(columns)))
         self.queues[columns["task_type"], columns["model"]] += 1
         self._rows += 1
 
 
-def _written(value: Any) -> str:
-    """A value in COPY's text form."""
-    if value is None:
-        return "\\N"
-    text = str(value).replace("\\", "\\\\")
-    return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+@dataclass(frozen=True)
+class _Encoded:
+    """Takes text for a file of bytes."""
+
+    file: IO[bytes]
+
+    def write(self, text: str) -> None:
+        self.file.write(text.encode())

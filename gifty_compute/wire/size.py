@@ -17,11 +17,13 @@ def estimated_tokens(payload: dict[str, Any]) -> int:
     >>> estimated_tokens({"texts": ["чайник", "чай"], "model": "bge-m3"})
     3
     """
-    return _characters([v for field, v in payload.items() if field not in _NOT_READ]) // CHARACTERS_A_TOKEN
-
-
-def _characters(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return sum(map(_characters, inner))
+    characters, values = 0, [value for field, value in payload.items() if field not in _NOT_READ]
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            characters += len(value)
+        elif isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
+    return characters // CHARACTERS_A_TOKEN

@@ -16,20 +16,18 @@ MAX_DEPTH = 64
 MAX_TEXT = 32_768
 
 
-def _flaw(value: str) -> str | None:
+def _refuse_flawed(value: str) -> None:
     if "\x00" in value:
-        return "text contains NUL (U+0000)"
+        raise PydanticCustomError("invalid_text", "text contains NUL (U+0000)")
     try:
         value.encode()
-    except UnicodeEncodeError:
-        return "text contains a lone surrogate"
-    return None
+    except UnicodeEncodeError as error:
+        raise PydanticCustomError("invalid_text", "text contains a lone surrogate") from error
 
 
 def _clean(value: str) -> str:
-    flaw = _flaw(value) if not value.isascii() or "\x00" in value else None
-    if flaw:
-        raise PydanticCustomError("invalid_text", flaw)
+    if not value.isascii() or "\x00" in value:
+        _refuse_flawed(value)
     return value
 
 
@@ -48,7 +46,9 @@ def clean_json(value: Any) -> Any:
         below: list[Any] = []
         for item in level:
             if isinstance(item, str):
-                _clean(item)
+                # As in `_clean`, whose call would double what this loop costs.
+                if not item.isascii() or "\x00" in item:
+                    _refuse_flawed(item)
             elif isinstance(item, dict):
                 below += item.keys()
                 below += item.values()

@@ -22,7 +22,7 @@ COPY compute_tasks (
     batch_id, lane, request_id, position, task_type, priority, payload, model, space, tokens, max_attempts,
     metadata, callback_url
 )
-FROM STDIN
+FROM STDIN WITH (FORMAT csv)
 
 -- name: find_batch
 -- The batch that an idempotency key stands for (uq_compute_batches_idempotency).
