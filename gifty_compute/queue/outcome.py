@@ -81,13 +81,9 @@ def failure_is_known(row: dict[str, Any], holder: Holder, attempt: int) -> bool:
     """Whether this very failure was told before: a report that is repeated since its answer was lost."""
     if row["status"] in ("completed", "cancelled") or not was_handed(row, holder, attempt):
         return False
-    if row["status"] == "failed" and attempt in (0, row["attempt"]):
-        return True
     told = [
         entry["attempt"]
         for entry in row["history"] or ()
         if entry["end"] == "failed" and entry["credential"] == holder.credential
     ]
-    if attempt:
-        return attempt in told
-    return row["status"] == "pending" and row["attempt"] in told
+    return (attempt or row["attempt"]) in told

@@ -31,6 +31,13 @@ def submit_to_the_poll_worker(fleet: Fleet) -> None:
     submit_some(fleet)
 
 
+def submit_to_nobody(fleet: Fleet) -> None:
+    """Ready tasks that no worker is faster to take than maintain is to see."""
+    fleet.stop("celery-1")
+    fleet.stop("poll-1")
+    fleet.submit(3)
+
+
 def submit_long_to_the_poll_worker(fleet: Fleet) -> None:
     fleet.stop("celery-1")
     submit_long(fleet)
@@ -97,7 +104,7 @@ POINTS: dict[str, Callable[[Fleet], None]] = {
     "sql:sweep": vanish,
     "sql:unplaced": insert_by_sql,
     "sql:place": insert_by_sql,
-    "sql:backlog": submit_some,
+    "sql:backlog": submit_to_nobody,
     "sql:cancel": cancel_and_retry,
     "sql:retry": cancel_and_retry,
     "PollClient.release": drain_a_worker,

@@ -382,6 +382,19 @@ def test_a_failure_of_an_attempt_that_ended_otherwise_is_refused(
     assert store.get(task.id).failures == 1  # by its lease, which ran out while it was held alone
 
 
+def test_a_failure_is_not_known_of_a_task_that_failed_for_good_by_its_lease(
+    store: TaskStore, leases: LeaseStore, database: Database
+) -> None:
+    submit(store, max_attempts=1)
+    (task,) = claim(leases)
+    expire(database)
+    assert store.get(task.id).status == "failed"
+
+    for attempt in (task.attempt, 0):
+        with pytest.raises(TaskFinished):
+            leases.fail(ALICE, task.model_copy(update={"attempt": attempt}), "late")
+
+
 def test_a_failure_told_once_does_not_count_again_in_the_next_generation(
     store: TaskStore, leases: LeaseStore, database: Database
 ) -> None:
