@@ -83,7 +83,10 @@ class Fleet:
         self.urls: dict[str, str] = {}
 
     def close(self) -> None:
-        """Stops all programs, the youngest first."""
+        """Stops all programs at once."""
+        for child, _ in self._children.values():
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGTERM)
         self._undo.close()
         self.session.close()
 
@@ -153,16 +156,16 @@ class Fleet:
     def bring_back(self, *names: str) -> None:
         """Starts those of these programs again that have ended, and waits until they are ready."""
 
-        def back(name: str) -> bool:
-            child, ready = self._children[name]
-            if child.poll() is not None:
-                child.start()
-            return ready(child)
+        def all_are_back() -> bool:
+            children = [self._children[name] for name in names]
+            for child, _ in children:
+                if child.poll() is not None:
+                    child.start()
+            return all(ready(child) for child, ready in children)
 
-        for name in names:
-            # Some take a moment to notice that a part of theirs has died, and end then.
-            self._children[name][0].wait(0.5)
-            eventually(lambda name=name: back(name), within=90, what=f"{name} is back")
+        # Some take a moment to notice that a part of theirs has died, and end then.
+        self._children[names[0]][0].wait(0.5)
+        eventually(all_are_back, within=90, what=f"{names} are back")
 
     def log(self, name: str) -> str:
         return self._children[name][0].log_since_start()

@@ -25,24 +25,6 @@ def submit_some(fleet: Fleet) -> None:
     fleet.submit(20)
 
 
-def submit_to_the_poll_worker(fleet: Fleet) -> None:
-    """The Celery worker is told of tasks at once and would leave none for one that asks now and then."""
-    fleet.stop("celery-1")
-    submit_some(fleet)
-
-
-def submit_to_nobody(fleet: Fleet) -> None:
-    """Ready tasks that no worker is faster to take than maintain is to see."""
-    fleet.stop("celery-1")
-    fleet.stop("poll-1")
-    fleet.submit(3)
-
-
-def submit_long_to_the_poll_worker(fleet: Fleet) -> None:
-    fleet.stop("celery-1")
-    submit_long(fleet)
-
-
 def submit_long(fleet: Fleet) -> None:
     """So long that a heartbeat comes in the middle."""
     body = {"task_type": "embedding", "payload": {"texts": [LONG] * 3}}
@@ -84,7 +66,7 @@ def cancel_and_retry(fleet: Fleet) -> None:
 def drain_a_worker(fleet: Fleet) -> None:
     """A worker that has just begun takes four tasks, whatever they are: more than it can do at once."""
     fleet.stop("poll-1")
-    submit_long_to_the_poll_worker(fleet)
+    submit_long(fleet)
     fleet.restart("poll-1")
     eventually(lambda: held_by(fleet, "poll-1") > 1, within=30, what="poll-1 holds several tasks")
     fleet.signal("poll-1", signal.SIGTERM)
@@ -95,19 +77,28 @@ POINTS: dict[str, Callable[[Fleet], None]] = {
     "Announcer.announce": submit_some,
     "sql:claim": submit_some,
     "sql:complete": submit_some,
-    "PollClient.claim": submit_to_the_poll_worker,
-    "PollClient.report": submit_to_the_poll_worker,
+    "PollClient.claim": submit_some,
+    "PollClient.report": submit_some,
     "sql:extend": submit_long,
-    "PollClient.extend": submit_long_to_the_poll_worker,
+    "PollClient.extend": submit_long,
     "sql:fail": fail_one,
     "sql:promote": fail_one,
     "sql:sweep": vanish,
     "sql:unplaced": insert_by_sql,
     "sql:place": insert_by_sql,
-    "sql:backlog": submit_to_nobody,
+    "sql:backlog": submit_some,
     "sql:cancel": cancel_and_retry,
     "sql:retry": cancel_and_retry,
     "PollClient.release": drain_a_worker,
+}
+# Who is away then. The Celery worker is told of tasks at once and leaves none for one that asks now and then;
+# maintain sees what is ready where no worker is faster to take it.
+AWAY = {
+    "PollClient.claim": ["celery-1"],
+    "PollClient.report": ["celery-1"],
+    "PollClient.extend": ["celery-1"],
+    "PollClient.release": ["celery-1"],
+    "sql:backlog": ["celery-1", "poll-1"],
 }
 
 
@@ -158,10 +149,12 @@ def test_a_crash_at_every_point_loses_nothing(
 
     for _ in range(ROUNDS):
         for point, provoke in POINTS.items():
+            for name in AWAY.get(point, []):
+                fleet.stop(name)
             armed.with_suffix(".new").write_text(point)
             armed.with_suffix(".new").rename(armed)
             # In a thread: a caller whose facade has died asks again until it is back.
-            provoking = threading.Thread(target=again_and_again, args=(armed, provoke, fleet))
+            provoking = threading.Thread(target=again_and_again, args=(armed, provoke, fleet), daemon=True)
             provoking.start()
             eventually(lambda: not armed.exists(), within=60, what=f"somebody comes to {point}")
             fleet.bring_back(*PROGRAMS)
