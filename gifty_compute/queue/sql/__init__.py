@@ -25,10 +25,11 @@ def _load() -> dict[str, TextClause]:
             if name in written[kind]:
                 raise ValueError(f"the {kind} {name} is given twice, once in {file.name}")
             written[kind][name] = _COMMENT.sub("", body).strip()
-    parts = written["part"]
-    return {
-        name: text(_PART.sub(lambda found: parts[found[1]], body)) for name, body in written["name"].items()
-    }
+
+    def whole(body: str) -> str:
+        return _PART.sub(lambda found: whole(written["part"][found[1]]), body)
+
+    return {name: text(whole(body)) for name, body in written["name"].items()}
 
 
 QUERIES = _load()

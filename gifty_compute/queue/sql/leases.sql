@@ -239,9 +239,7 @@ done AS (
         completed_at = now(),
         updated_at = now(),
         available_at = NULL,
-        lease_expires_at = NULL,
-        claim_id = NULL,
-        progress = NULL,
+        {let_go},
         suspect = false
     FROM said
     WHERE t.id = said.id
@@ -286,9 +284,7 @@ SET failures = CASE
     error = :error,
     history = compute_history(t, 'failed'),
     updated_at = now(),
-    lease_expires_at = NULL,
-    claim_id = NULL,
-    progress = NULL
+    {let_go}
 WHERE t.id = :id
   AND t.status = 'processing'
   AND CASE
@@ -305,9 +301,7 @@ SET status = 'pending',
     history = compute_history(t, :ending),
     updated_at = now(),
     worker_id = NULL,
-    lease_expires_at = NULL,
-    claim_id = NULL,
-    progress = NULL
+    {let_go}
 FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS held (id, attempt)
 WHERE t.id = held.id
   AND t.attempt = held.attempt

@@ -47,9 +47,7 @@ SET failures = t.failures + CASE WHEN expired.doubtful THEN 0 ELSE 1 END,
     history = compute_history(t, 'expired'),
     suspect = t.suspect OR expired.doubtful,
     updated_at = now(),
-    lease_expires_at = NULL,
-    claim_id = NULL,
-    progress = NULL
+    {let_go}
 FROM expired
 WHERE t.id = expired.id
   AND t.status = 'processing'

@@ -11,6 +11,12 @@ t.id, t.task_type, t.priority, t.status, t.payload, t.result, t.error, t.worker_
 t.started_at, t.completed_at, t.attempt, t.failures, t.max_attempts, t.available_at, t.lease_expires_at, t.batch_id,
 t.model, t.space, t.metadata, t.progress
 
+-- part: let_go
+-- What is set in a task that nobody holds any more.
+lease_expires_at = NULL,
+claim_id = NULL,
+progress = NULL
+
 -- part: cancelled
 -- What is set in a task that its caller ends, by itself or with its batch.
 status = 'cancelled',
@@ -18,9 +24,7 @@ history = CASE WHEN t.status = 'processing' THEN compute_history(t, 'cancelled')
 completed_at = now(),
 updated_at = now(),
 available_at = NULL,
-lease_expires_at = NULL,
-claim_id = NULL,
-progress = NULL,
+{let_go},
 suspect = false
 
 -- part: begun_again
