@@ -32,8 +32,8 @@ def noop(number: int) -> None:
 
 @app.task(name="hundred")  # type: ignore[untyped-decorator]
 def hundred() -> str:
-    """A hundred tasks of the queue, claimed and completed."""
+    """A hundred tasks of the queue, claimed and reported."""
     worker = holder()
     tasks = _leases.claim(worker, WANT).tasks
-    _leases.complete_many(worker, finish(tasks))
+    _leases.report(worker, finish(tasks))
     return f"done {len(tasks)}"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -29,7 +28,7 @@ from gifty_compute.queue.database import connect
 from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.queue.upload import Upload, UploadLimits
-from gifty_compute.wire.task import Holder, Task, Want
+from gifty_compute.wire.task import Holder, Outcome, Task, Want
 
 __all__ = ["Stand", "finish", "holder", "stand", "upload"]
 
@@ -143,9 +142,12 @@ def holder() -> Holder:
     return Holder(worker_id=f"w-{uuid4()}", credential="bench")
 
 
-def finish(tasks: tuple[Task, ...]) -> list[tuple[Task, dict[str, Any]]]:
-    """Each with its result; doing it costs nothing."""
-    return [(task, RESULT) for task in tasks]
+def finish(tasks: tuple[Task, ...]) -> list[Outcome]:
+    """How each ended; doing it costs nothing."""
+    return [
+        Outcome.model_construct(id=task.id, attempt=task.attempt, status="completed", result=RESULT)
+        for task in tasks
+    ]
 
 
 def upload(lines: int) -> Upload:

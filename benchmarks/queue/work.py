@@ -1,4 +1,4 @@
-"""Work that costs nothing: claim and complete, over SQL and over HTTP, beside raw SQL and other queues."""
+"""Work that costs nothing: claim and report, over SQL and over HTTP, beside raw SQL and other queues."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _work(source: TaskSource) -> int:
     for _ in range(_TASKS // 100):
         worker = holder()
         claimed = source.claim(worker, WANT)
-        refused = [error for error in source.complete_many(worker, finish(claimed.tasks)) if error]
+        refused = [error for error in source.report(worker, finish(claimed.tasks)) if error]
         assert len(claimed.tasks) == WANT.limit
         assert not refused, refused
     return _TASKS

@@ -24,7 +24,7 @@ finds a task unwanted may cancel the future by itself.
 
 
 class TaskSource(Protocol):
-    """Where a worker's tasks come from: the five verbs, over SQL or over HTTP.
+    """Where a worker's tasks come from: its four verbs, over SQL or over HTTP.
 
     Each raises GiftyComputeError; `retryable` says whether the same call may succeed later. Calls come from
     several threads.
@@ -38,24 +38,12 @@ class TaskSource(Protocol):
         """Renews each lease by its own length; `exhaustive` says that the session holds nothing else."""
         ...
 
-    def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
-        """Stores a result; the first valid one wins. Raises TaskFinished, LeaseLost, InvalidResult."""
-        ...
-
-    def complete_many(
-        self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
-    ) -> list[GiftyComputeError | None]:
-        """The same for several different tasks in one call: for each None, or why it was refused."""
-        ...
-
-    def fail(self, holder: Holder, task: Task, error: str, *, retryable: bool = True) -> Task:
-        """Counts a failure against the task. Raises LeaseLost when it is held under another attempt."""
-        ...
-
     def report(self, holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
-        """How several different tasks ended, done or failed: for each None, or why it was refused.
+        """Tells how several different tasks ended: for each None, or why it was refused.
 
-        What it raises is true of all of them, and all of them may be reported again.
+        The first valid result of a task wins; a failure counts while its attempt holds the task. Refusals are
+        NotFound, InvalidResult, TaskFinished, LeaseLost and TooLarge. What is raised is true of all of them,
+        and all of them may be reported again.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""PollClient: the five verbs of a worker over HTTP."""
+"""PollClient: a worker's four verbs over HTTP."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ from gifty_compute.wire.task import (
     OutcomeVerdict,
     ReleaseReason,
     ReleaseRequest,
-    ResultRequest,
     ResultsAnswer,
-    Task,
     Want,
 )
 
@@ -45,7 +43,6 @@ _TIMEOUT = (5.0, 30.0)
 _MOST_BYTES = 256 * 2**20
 _MOST_BYTES_OF_AN_ERROR = 64 * 2**10
 _CHUNK = 64 * 2**10
-_LONGEST_ERROR = 10_000
 _MOST_OUTCOMES = 1000
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
@@ -121,23 +118,6 @@ class PollClient:
             body = body.model_copy(update={"info": dict(self._info())})
         return self._call("POST", "/heartbeat", Extension, body=_json(body))
 
-    def complete(self, holder: Holder, task: Task, result: dict[str, Any]) -> Task:
-        body = ResultRequest(
-            status="completed",
-            result=vectors.packed(result),
-            worker_id=holder.worker_id,
-            session=holder.session,
-            attempt=task.attempt or None,
-        )
-        # Vectors come back as they went: a quarter to an eighth of the bytes.
-        params = [("encoding_format", "base64")] if "embeddings" in result else None
-        return self._call("POST", f"/tasks/{task.id}/result", Task, body=_json(body), params=params)
-
-    def complete_many(
-        self, holder: Holder, outcomes: list[tuple[Task, dict[str, Any]]]
-    ) -> list[GiftyComputeError | None]:
-        return self.report(holder, [_completed(task, result) for task, result in outcomes])
-
     def report(self, holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
         errors: list[GiftyComputeError | None] = [None] * len(outcomes)
         sound: dict[int, bytes] = {}
@@ -173,17 +153,6 @@ class PollClient:
             message = f"{len(outcomes)} outcomes were answered with {len(verdicts)} verdicts"
             raise Unavailable(message, retry_after=0.0)
         return verdicts
-
-    def fail(self, holder: Holder, task: Task, error: str, *, retryable: bool = True) -> Task:
-        body = ResultRequest(
-            status="failed",
-            error=_clean(error),
-            worker_id=holder.worker_id,
-            session=holder.session,
-            attempt=task.attempt or None,
-            retryable=retryable,
-        )
-        return self._call("POST", f"/tasks/{task.id}/result", Task, body=_json(body))
 
     def release(self, holder: Holder, held: list[Held], reason: ReleaseReason = "drain") -> list[UUID]:
         body = ReleaseRequest(worker_id=holder.worker_id, session=holder.session, tasks=held, reason=reason)
@@ -260,19 +229,10 @@ def _query(holder: Holder, want: Want, claim_id: UUID) -> list[tuple[str, str]]:
     return query
 
 
-def _completed(task: Task, result: dict[str, Any]) -> Outcome:
-    return Outcome(id=task.id, attempt=task.attempt or None, status="completed", result=result)
-
-
 def _portable(outcome: Outcome) -> Outcome:
     return (
         outcome.model_copy(update={"result": vectors.packed(outcome.result)}) if outcome.result else outcome
     )
-
-
-def _clean(error: str) -> str:
-    """What the facade takes as text: an exception's message may quote a NUL or half a surrogate pair."""
-    return error[:_LONGEST_ERROR].replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
 def _json(body: BaseModel) -> bytes:

@@ -1,4 +1,4 @@
-"""Leases of tasks: the five verbs of the workers over SQL. A lease's attempt is its fence."""
+"""Leases of tasks: a worker's four verbs over SQL. A lease's attempt is its fence."""
 
 from __future__ import annotations
 

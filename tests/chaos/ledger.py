@@ -12,9 +12,10 @@ from sqlalchemy import text
 from gifty_compute.errors import Conflict, LeaseLost, TaskFinished
 from gifty_compute.perform import TaskSource
 from gifty_compute.queue.database import Database
+from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.lifecycle import VERBS, State
 from gifty_compute.queue.tasks import Origin, TaskStore
-from gifty_compute.wire.task import ENDS, Held, Holder, SubmitRequest, Task, Want
+from gifty_compute.wire.task import ENDS, Held, Holder, Outcome, SubmitRequest, Task, Want
 
 MODEL = "multilingual-e5-small"
 
@@ -85,8 +86,14 @@ class Ledger:
         assert (answer.lost, answer.cancelled) == expected
 
     def complete(self, source: TaskSource, one: Handed) -> None:
+        self._completed(one, self._told(source, one, status="completed", result=vector()))
+
+    def complete_as_handed(self, leases: LeaseStore, one: Handed) -> None:
+        """As if the task had been read before all that has become of it: only the statement may refuse."""
+        self._completed(one, self._refused(lambda: leases.complete(one.holder, one.task, vector())))
+
+    def _completed(self, one: Handed, refused: Conflict | None) -> None:
         status = self.states[one.task.id].status
-        refused = self._refused(lambda: source.complete(one.holder, one.task, vector()))
         if status in ("failed", "cancelled"):
             assert isinstance(refused, TaskFinished)
             return
@@ -95,20 +102,22 @@ class Ledger:
             self._apply("complete", one.task.id)
 
     def complete_what_was_never_handed_out(self, source: TaskSource, one: Handed) -> None:
-        never = one.task.model_copy(update={"attempt": self.states[one.task.id].attempt + 1})
-        refused = self._refused(lambda: source.complete(one.holder, never, vector(2)))
+        never = self.states[one.task.id].attempt + 1
+        refused = self._told(source, one, attempt=never, status="completed", result=vector(2))
         assert isinstance(refused, Conflict)
 
     def fail(self, source: TaskSource, one: Handed, *, retryable: bool) -> None:
         holds = self._holds(one)
-        refused = self._refused(lambda: source.fail(one.holder, one.task, uuid4().hex, retryable=retryable))
+        refused = self._told(source, one, status="failed", error=uuid4().hex, retryable=retryable)
         if holds:
             assert refused is None
             self.failed.append(one.held)
             self._apply("fail" if retryable else "fail for good", one.task.id)
         elif refused is None:
-            # The same report once more: this attempt must have failed before, and nothing changes.
-            assert one.held in self.failed
+            # The same report once more, or the attempt's lease ran out as the task's last: nothing changes.
+            state = self.states[one.task.id]
+            ended_by_it = (state.status, state.attempt) == ("failed", one.task.attempt)
+            assert one.held in self.failed or ended_by_it
         else:
             assert isinstance(refused, LeaseLost | TaskFinished)
 
@@ -184,6 +193,14 @@ class Ledger:
         state = self.states[task_id] = VERBS[verb](self.states[task_id])
         if state.status in ENDS - {"cancelled"}:
             self.ends.add(f"{task_id}.{state.generation}.task.{state.status}")
+
+    def _told(self, source: TaskSource, one: Handed, **fields: Any) -> Conflict | None:
+        """Why this outcome was refused, reported alone; raises what is no Conflict."""
+        outcome = Outcome.model_validate({"id": one.task.id, "attempt": one.task.attempt, **fields})
+        [refused] = source.report(one.holder, [outcome])
+        if refused is None or isinstance(refused, Conflict):
+            return refused
+        raise refused
 
     def _refused(self, call: Any) -> Conflict | None:
         try:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from celery import Celery
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from api import create_app
 from gifty_compute.core import Core, build
@@ -108,6 +109,46 @@ def test_a_finished_task_takes_no_other_outcome(client: FlaskClient, submit: Any
 
     assert (other.status_code, other.json["error"]["code"]) == (409, "task_finished")
     assert (failed.status_code, failed.json["error"]["code"]) == (409, "task_finished")
+
+
+def test_a_failure_counts_once_and_the_last_one_ends_the_task(client: FlaskClient, submit: Any) -> None:
+    first, second = submit("1"), submit("2", max_attempts=1)
+    claim(client, lease=60)
+
+    counted = send(client, first["id"], status="failed", error="oom", attempt=1).json
+    again = send(client, first["id"], status="failed", error="oom, said anew", attempt=1).json
+    last = send(client, second["id"], status="failed", error="oom", attempt=1).json
+
+    assert (counted["status"], counted["failures"], counted["error"]) == ("pending", 1, "oom")
+    assert (again["status"], again["failures"], again["error"]) == ("pending", 1, "oom")
+    assert (last["status"], last["failures"]) == ("failed", 1)
+
+
+def test_a_failure_for_good_ends_the_task(client: FlaskClient, submit: Any) -> None:
+    task = submit()
+    claim(client, lease=60)
+
+    failed = send(client, task["id"], status="failed", error="unreadable", attempt=1, retryable=False)
+
+    assert (failed.status_code, failed.json["status"]) == (200, "failed")
+
+
+def test_of_an_attempt_whose_lease_ran_out_a_failure_is_refused_and_a_result_taken(
+    client: FlaskClient, core: Core, submit: Any
+) -> None:
+    task = submit()
+    claim(client, lease=60)
+    with core.database.connection() as connection:
+        connection.execute(text("UPDATE compute_tasks SET lease_expires_at = now() - interval '1 s'"))
+    core.database.rows("sweep", limit=10, silence_seconds=30)
+    (present,) = claim(client, worker_id="kaggle-2", lease=60)["tasks"]
+
+    failed = send(client, task["id"], status="failed", error="slow", attempt=1)
+    done = send(client, task["id"], status="completed", result={"embeddings": [VECTOR]}, attempt=1)
+
+    assert present["attempt"] == 2
+    assert (failed.status_code, failed.json["error"]["code"]) == (409, "lease_lost")
+    assert (done.status_code, done.json["status"]) == (200, "completed")
 
 
 def test_a_heartbeat_and_a_release_speak_for_their_own_tasks(client: FlaskClient, submit: Any) -> None:

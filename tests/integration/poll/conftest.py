@@ -121,35 +121,21 @@ class FakeFacade:
             self.tasks[one]["status"] = "pending"
         return {"released": released}
 
-    def result(self, task_id: str, body: dict[str, Any]) -> dict[str, Any]:
-        task = self.tasks[task_id]
-        if task["status"] == body["status"] and task["result"] == body.get("result"):
-            return task
-        if not self._holds({"id": task_id, "attempt": body["attempt"]}):
-            raise _Refused(409, "lease_lost")
-        task |= {"status": body["status"], "result": body.get("result"), "error": body.get("error")}
-        return task
-
     def results(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"verdicts": [self._verdict(outcome) for outcome in body["results"]]}
 
     def _verdict(self, outcome: dict[str, Any]) -> dict[str, Any]:
-        try:
-            ended = self.result(outcome["id"], outcome)
-        except _Refused as refused:
-            status, code = refused.args
-            said = {"status": "refused", "http_status": status, "code": code, "message": f"as told: {code}"}
-        else:
-            said = {"status": ended["status"], "http_status": 200}
-        return {"id": outcome["id"], **said}
+        task, status, result = self.tasks[outcome["id"]], outcome["status"], outcome.get("result")
+        if (task["status"], task["result"]) != (status, result):
+            if not self._holds(outcome):
+                refused = {"status": "refused", "http_status": 409, "code": "lease_lost"}
+                return {"id": task["id"], **refused, "message": "as told: lease_lost"}
+            task |= {"status": status, "result": result, "error": outcome.get("error")}
+        return {"id": task["id"], "status": status, "http_status": 200}
 
     def _holds(self, one: dict[str, Any]) -> bool:
         task = self.tasks[one["id"]]
         return bool(task["status"] == "processing" and task["attempt"] == one["attempt"])
-
-
-class _Refused(Exception):
-    pass
 
 
 class _Server(ThreadingHTTPServer):
@@ -185,12 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.headers["Authorization"] != f"Bearer {TOKEN}":
                 self._send(401, _error("unauthorized"))
                 return
-            try:
-                answer = json.dumps(self._work(path, asked)).encode()
-            except _Refused as refused:
-                status, code = refused.args
-                self._send(status, _error(code))
-                return
+            answer = json.dumps(self._work(path, asked)).encode()
         if fault and not fault.gate:
             self.close_connection = True
             return
@@ -199,11 +180,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, answer)
 
     def _work(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
-        facade, parts = self.facade, path.removeprefix("/internal/workers/").split("/")
-        if parts[-1] == "result":
-            return facade.result(parts[1], asked)
+        facade = self.facade
         verbs = {"tasks": facade.claim, "heartbeat": facade.heartbeat, "release": facade.release}
-        return {**verbs, "results": facade.results}[parts[0]](asked)
+        return {**verbs, "results": facade.results}[path.removeprefix("/internal/workers/")](asked)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

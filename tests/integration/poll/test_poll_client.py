@@ -6,7 +6,6 @@ import socket
 import threading
 import traceback
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +24,7 @@ from gifty_compute.wire.task import Held, Holder, Outcome, Task, Want
 HOLDER = Holder(worker_id="kaggle-1", session="s-1", credential="nobody reads this")
 WANT = Want(task_types=("embedding", "rerank"), models=("multilingual-e5-small",), limit=4)
 ROWS = np.eye(2, 3, dtype=np.float32)
+OF_ANOTHER = Outcome(id=uuid4(), attempt=1, status="completed", result={"embeddings": ROWS})
 
 
 @pytest.fixture
@@ -46,20 +46,16 @@ def claimed_task(client: PollClient) -> Task:
     return task
 
 
-def unknown_task() -> Task:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    return Task(
-        id=uuid4(),
-        task_type="embedding",
-        priority="low",
-        status="processing",
-        payload={},
-        created_at=now,
-        updated_at=now,
-        attempt=1,
-        failures=0,
-        max_attempts=5,
+def completed(task: Task, **result: Any) -> Outcome:
+    return Outcome(
+        id=task.id, attempt=task.attempt, status="completed", result=result or {"embeddings": ROWS}
     )
+
+
+def told(client: PollClient, outcome: Outcome) -> errors.GiftyComputeError | None:
+    """Why the outcome was refused, reported alone."""
+    [error] = client.report(HOLDER, [outcome])
+    return error
 
 
 def test_a_claim_says_what_it_wants_and_reads_what_it_got(facade: Any, client: PollClient) -> None:
@@ -131,36 +127,38 @@ def test_the_token_is_sent_although_netrc_knows_the_host(
 
 def test_vectors_travel_in_the_binary_form(facade: Any, client: PollClient) -> None:
     facade.submit("удочка", "чайник")
+    task = claimed_task(client)
 
-    stored = client.complete(HOLDER, claimed_task(client), {"embeddings": ROWS, "dim": 3})
+    refused = told(client, completed(task, embeddings=ROWS, dim=3))
 
-    [body] = facade.made("/result")
-    assert body == {
+    [body] = facade.made("/results")
+    outcome = {
+        "id": str(task.id),
+        "attempt": 1,
         "status": "completed",
         "result": {"embeddings": vectors.encode(ROWS), "dim": 3},
-        "worker_id": "kaggle-1",
-        "session": "s-1",
-        "attempt": 1,
     }
-    assert stored.status == "completed"
+    assert body == {"worker_id": "kaggle-1", "session": "s-1", "results": [outcome]}
+    assert refused is None
+    assert facade.statuses() == ["completed"]
 
 
 def test_vectors_of_another_float_are_sent_as_float32(facade: Any, client: PollClient) -> None:
     facade.submit("удочка")
 
-    client.complete(HOLDER, claimed_task(client), {"embeddings": ROWS.astype(">f8")})
+    told(client, completed(claimed_task(client), embeddings=ROWS.astype(">f8")))
 
-    [body] = facade.made("/result")
-    assert body["result"]["embeddings"] == vectors.encode(ROWS)
+    [body] = facade.made("/results")
+    assert body["results"][0]["result"]["embeddings"] == vectors.encode(ROWS)
 
 
 def test_null_inside_a_result_stays_null(facade: Any, client: PollClient) -> None:
     facade.submit("удочка")
     mapping = {"external_name": "Рыбалка", "internal_category_id": None, "confidence": 0.1}
 
-    client.complete(HOLDER, claimed_task(client), {"mappings": [mapping]})
+    told(client, completed(claimed_task(client), mappings=[mapping]))
 
-    assert facade.made("/result")[0]["result"] == {"mappings": [mapping]}
+    assert facade.made("/results")[0]["results"][0]["result"] == {"mappings": [mapping]}
 
 
 @pytest.mark.parametrize("result", [{"scores": {1.0}}, {"a": "\ud800"}, {"embeddings": np.array(["a"])}])
@@ -170,10 +168,10 @@ def test_a_result_that_is_not_json_is_invalid_before_it_is_sent(
     facade.submit("удочка")
     task = claimed_task(client)
 
-    with pytest.raises(errors.InvalidResult):
-        client.complete(HOLDER, task, result)
+    refused = told(client, completed(task, **result))
 
-    assert facade.made("/result") == []
+    assert isinstance(refused, errors.InvalidResult)
+    assert facade.made("/results") == []
 
 
 def test_a_result_whose_answer_was_lost_may_be_sent_again(
@@ -181,14 +179,15 @@ def test_a_result_whose_answer_was_lost_may_be_sent_again(
 ) -> None:
     facade.submit("удочка")
     task = claimed_task(client)
-    facade.faults.append(fault("/result"))
+    facade.faults.append(fault("/results"))
 
     with pytest.raises(errors.Unavailable):
-        client.complete(HOLDER, task, {"embeddings": ROWS})
-    stored = client.complete(HOLDER, task, {"embeddings": ROWS})
+        client.report(HOLDER, [completed(task)])
+    refused = told(client, completed(task))
 
-    assert stored.status == "completed"
-    assert len(facade.made("/result")) == 2
+    assert refused is None
+    assert facade.statuses() == ["completed"]
+    assert len(facade.made("/results")) == 2
 
 
 def test_many_results_go_in_one_call_and_each_gets_its_own_verdict(facade: Any, client: PollClient) -> None:
@@ -197,11 +196,9 @@ def test_many_results_go_in_one_call_and_each_gets_its_own_verdict(facade: Any, 
     good, lost, bad = client.claim(HOLDER, WANT).tasks
     lost = lost.model_copy(update={"attempt": 7})
 
-    told = client.complete_many(
-        HOLDER, [(good, {"embeddings": ROWS}), (lost, {"embeddings": ROWS}), (bad, {"scores": {1.0}})]
-    )
+    refused = client.report(HOLDER, [completed(good), completed(lost), completed(bad, scores={1.0})])
 
-    assert [type(error) for error in told] == [type(None), errors.LeaseLost, errors.InvalidResult]
+    assert [type(error) for error in refused] == [type(None), errors.LeaseLost, errors.InvalidResult]
     [body] = facade.made("/results")
     assert body == {
         "worker_id": "kaggle-1",
@@ -223,15 +220,11 @@ def test_many_outcomes_may_be_failures_too(facade: Any, client: PollClient) -> N
     facade.submit("чайник")
     first, second = client.claim(HOLDER, WANT).tasks
 
-    told = client.report(
-        HOLDER,
-        [
-            Outcome(id=first.id, attempt=1, status="completed", result={"embeddings": ROWS}),
-            Outcome(id=second.id, attempt=1, status="failed", error="oom"),
-        ],
+    refused = client.report(
+        HOLDER, [completed(first), Outcome(id=second.id, attempt=1, status="failed", error="oom")]
     )
 
-    assert told == [None, None]
+    assert refused == [None, None]
     assert facade.statuses() == ["completed", "failed"]
     assert client.report(HOLDER, []) == []
 
@@ -244,10 +237,10 @@ def test_results_that_are_too_large_for_one_call_are_sent_in_several(
     tasks = client.claim(HOLDER, WANT).tasks
     facade.faults += [fault("/results", 413, "too_large") for _ in range(3)]
 
-    told = client.complete_many(HOLDER, [(task, {"embeddings": ROWS}) for task in tasks])
+    refused = client.report(HOLDER, [completed(task) for task in tasks])
 
     assert [len(body["results"]) for body in facade.made("/results")] == [4, 2, 1, 1, 2]
-    assert [type(error) for error in told] == [errors.TooLarge, type(None), type(None), type(None)]
+    assert [type(error) for error in refused] == [errors.TooLarge, type(None), type(None), type(None)]
 
 
 def test_another_number_of_verdicts_is_no_answer(facade: Any, fault: Any, client: PollClient) -> None:
@@ -256,7 +249,7 @@ def test_another_number_of_verdicts_is_no_answer(facade: Any, fault: Any, client
     facade.faults.append(fault("/results", 200, body=b'{"verdicts": []}'))
 
     with pytest.raises(errors.Unavailable, match="1 outcomes were answered with 0 verdicts"):
-        client.complete_many(HOLDER, [(task, {"embeddings": ROWS})])
+        client.report(HOLDER, [completed(task)])
 
 
 def test_a_claim_may_ask_for_spaces_tokens_and_time(facade: Any, client: PollClient) -> None:
@@ -292,12 +285,15 @@ def test_a_heartbeat_says_how_far_the_work_is_and_that_it_names_all(facade: Any,
 
 def test_a_failure_carries_its_reason_and_whether_to_try_again(facade: Any, client: PollClient) -> None:
     facade.submit("удочка")
+    task = claimed_task(client)
 
-    client.fail(HOLDER, claimed_task(client), "a\x00b\ud83d" + "c" * 50_000, retryable=False)
+    refused = told(client, Outcome(id=task.id, attempt=1, status="failed", error="oom", retryable=False))
 
-    [body] = facade.made("/result")
-    assert body["error"] == "a\ufffdb?" + "c" * 9_996
-    assert (body["status"], body["retryable"], body["attempt"]) == ("failed", False, 1)
+    [body] = facade.made("/results")
+    assert body["results"] == [
+        {"id": str(task.id), "attempt": 1, "status": "failed", "error": "oom", "retryable": False}
+    ]
+    assert refused is None
 
 
 def test_a_heartbeat_learns_what_is_lost(facade: Any, client: PollClient) -> None:
@@ -327,8 +323,10 @@ def test_another_holder_is_told_that_the_lease_is_lost(facade: Any, client: Poll
     facade.submit("удочка")
     task = claimed_task(client).model_copy(update={"attempt": 7})
 
-    with pytest.raises(errors.LeaseLost, match="answered 409: as told: lease_lost"):
-        client.complete(HOLDER, task, {"embeddings": ROWS})
+    refused = told(client, completed(task))
+
+    assert isinstance(refused, errors.LeaseLost)
+    assert refused.message == "as told: lease_lost"
 
 
 def test_a_wrong_token_is_refused(facade: Any) -> None:
@@ -336,26 +334,48 @@ def test_a_wrong_token_is_refused(facade: Any) -> None:
         PollClient(facade.url, "another").claim(HOLDER, WANT)
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "kind"),
-    [
-        (400, "malformed_body", errors.MalformedBody),
-        (404, "not_found", errors.NotFound),
-        (409, "task_finished", errors.TaskFinished),
-        (413, "too_large", errors.TooLarge),
-        (422, "invalid_result", errors.InvalidResult),
-        (503, "store_unavailable", errors.Unavailable),
-    ],
-)
-def test_refusals_of_a_result_become_our_errors(
+REFUSALS = [
+    (400, "malformed_body", errors.MalformedBody),
+    (404, "not_found", errors.NotFound),
+    (409, "task_finished", errors.TaskFinished),
+    (422, "invalid_result", errors.InvalidResult),
+    (503, "store_unavailable", errors.Unavailable),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), REFUSALS)
+def test_refusals_of_a_report_become_our_errors(
     facade: Any, fault: Any, client: PollClient, status: int, code: str, kind: type[Exception]
 ) -> None:
-    facade.faults.append(fault("/result", status, code))
+    facade.faults.append(fault("/results", status, code))
 
     with pytest.raises(kind) as refused:
-        client.complete(HOLDER, unknown_task(), {"embeddings": ROWS})
+        client.report(HOLDER, [OF_ANOTHER])
 
     assert type(refused.value) is kind
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), [*REFUSALS, (413, "too_large", errors.TooLarge)])
+def test_refusals_of_an_outcome_become_our_errors(
+    facade: Any, fault: Any, client: PollClient, status: int, code: str, kind: type[Exception]
+) -> None:
+    verdict = {"id": None, "status": "refused", "http_status": status, "code": code, "message": "why"}
+    facade.faults.append(fault("/results", 200, body=orjson.dumps({"verdicts": [verdict]})))
+
+    refused = told(client, OF_ANOTHER)
+
+    assert type(refused) is kind
+
+
+def test_a_result_that_is_too_large_for_any_call_is_refused_alone(
+    facade: Any, fault: Any, client: PollClient
+) -> None:
+    facade.faults.append(fault("/results", 413, "too_large"))
+
+    refused = told(client, OF_ANOTHER)
+
+    assert type(refused) is errors.TooLarge
+    assert refused.message == "POST /internal/workers/results was answered 413: as told: too_large"
 
 
 def test_a_date_to_come_back_at_is_understood(facade: Any, fault: Any, client: PollClient) -> None:
@@ -421,10 +441,11 @@ def test_an_answer_beyond_all_measure_is_not_read_to_its_end(
 
 
 def test_a_large_error_page_still_tells_its_status(facade: Any, fault: Any, client: PollClient) -> None:
-    facade.faults.append(fault("/result", 413, body=b"<p>" * 100_000))
+    facade.faults.append(fault("/results", 413, body=b"<p>" * 100_000))
 
-    with pytest.raises(errors.TooLarge):
-        client.complete(HOLDER, unknown_task(), {"embeddings": ROWS})
+    refused = told(client, OF_ANOTHER)
+
+    assert isinstance(refused, errors.TooLarge)
 
 
 def test_a_server_that_is_not_there_is_unavailable(facade: Any, token: str) -> None:
@@ -466,8 +487,8 @@ def test_a_heartbeat_does_not_wait_behind_a_slow_result(facade: Any, fault: Any,
     facade.submit("удочка")
     task = claimed_task(client)
     gate = threading.Event()
-    facade.faults.append(fault("/result", gate=gate))
-    slow = threading.Thread(target=client.complete, args=(HOLDER, task, {"embeddings": ROWS}))
+    facade.faults.append(fault("/results", gate=gate))
+    slow = threading.Thread(target=client.report, args=(HOLDER, [completed(task)]))
 
     slow.start()
     client.extend(HOLDER, [Held(id=task.id, attempt=1)])

@@ -1,4 +1,4 @@
-"""Tasks and leases on real PostgreSQL: submit, the five verbs, and calls that come twice or late."""
+"""Tasks and leases on real PostgreSQL: submit, the workers' verbs, and calls that come twice or late."""
 
 from __future__ import annotations
 

@@ -223,10 +223,7 @@ def test_a_message_that_no_store_takes_is_made_fit() -> None:
 
     perform(source, HOLDER, WANT, raising(ValueError("a\x00b\ud800c")), tools())
 
-    message = source.calls[0][2]
-    assert message.startswith("ValueError: a")
-    assert "\x00" not in message
-    assert message.encode("utf-8")
+    assert source.calls[0][2] == "ValueError: a?b?c"
 
 
 @pytest.mark.parametrize("stopped", [KeyboardInterrupt(), SystemExit(1)])

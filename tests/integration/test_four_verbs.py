@@ -1,4 +1,4 @@
-"""The conformance suite of the five verbs: the SQL store and the HTTP client must behave alike."""
+"""The conformance suite of a worker's four verbs: the SQL store and the HTTP client must behave alike."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from gifty_compute.core import Core
 from gifty_compute.errors import (
+    GiftyComputeError,
     InvalidResult,
     LeaseLost,
     NotFound,
@@ -20,7 +21,7 @@ from gifty_compute.errors import (
 from gifty_compute.perform import TaskSource
 from gifty_compute.poll.client import PollClient
 from gifty_compute.queue.tasks import Origin
-from gifty_compute.wire.task import Held, Holder, SubmitRequest, Task, Want
+from gifty_compute.wire.task import Held, Holder, Outcome, SubmitRequest, Task, Want
 from gifty_compute.wire.token import MintRequest
 
 # Over HTTP the facade fills in the credential from the token, which goes by this name.
@@ -58,6 +59,20 @@ def vectors(seed: int = 0) -> np.ndarray:
 
 def held(*tasks: Task) -> list[Held]:
     return [Held(id=task.id, attempt=task.attempt) for task in tasks]
+
+
+def completed(task: Task, vectors: np.ndarray) -> Outcome:
+    return Outcome(id=task.id, attempt=task.attempt, status="completed", result={"embeddings": vectors})
+
+
+def failed(task: Task, error: str, *, retryable: bool = True) -> Outcome:
+    return Outcome(id=task.id, attempt=task.attempt, status="failed", error=error, retryable=retryable)
+
+
+def told(source: TaskSource, outcome: Outcome) -> GiftyComputeError | None:
+    """Why the outcome was refused, reported alone by alice."""
+    [error] = source.report(ALICE, [outcome])
+    return error
 
 
 def expire(core: Core, task: Task) -> None:
@@ -105,33 +120,39 @@ def test_a_repeated_claim_gets_the_same_tasks(source: TaskSource, submit: Callab
     assert [task.id for task in again.tasks] == [task.id for task in first.tasks]
 
 
-def test_complete_stores_the_vectors(source: TaskSource, core: Core, submit: Callable[..., Task]) -> None:
+def test_a_reported_result_is_stored(source: TaskSource, core: Core, submit: Callable[..., Task]) -> None:
     submit()
     (task,) = source.claim(ALICE, want()).tasks
+    result = {"embeddings": vectors(), "model": MODEL}
 
-    ended = source.complete(ALICE, task, {"embeddings": vectors(), "model": MODEL})
+    refused = told(source, Outcome(id=task.id, attempt=1, status="completed", result=result))
 
-    assert ended.status == "completed"
+    assert refused is None
     stored = core.store.get(task.id)
+    assert stored.status == "completed"
     assert stored.result is not None
     np.testing.assert_array_equal(stored.result["embeddings"], vectors())
     assert stored.worker_id == "alice"
 
 
-def test_complete_twice_is_one_effect_and_another_outcome_is_refused(
-    source: TaskSource, submit: Callable[..., Task]
+def test_a_result_reported_twice_is_one_effect_and_another_outcome_is_refused(
+    source: TaskSource, core: Core, submit: Callable[..., Task]
 ) -> None:
     submit()
     (task,) = source.claim(ALICE, want()).tasks
-    first = source.complete(ALICE, task, {"embeddings": vectors()})
+    assert told(source, completed(task, vectors())) is None
+    first = core.store.get(task.id)
 
-    again = source.complete(ALICE, task, {"embeddings": vectors()})
+    again = told(source, completed(task, vectors()))
+    other, late = told(source, completed(task, vectors(1))), told(source, failed(task, "late"))
 
-    assert again.completed_at == first.completed_at
-    with pytest.raises(TaskFinished):
-        source.complete(ALICE, task, {"embeddings": vectors(1)})
-    with pytest.raises(TaskFinished):
-        source.fail(ALICE, task, "late")
+    assert again is None
+    assert isinstance(other, TaskFinished)
+    assert isinstance(late, TaskFinished)
+    stored = core.store.get(task.id)
+    assert (stored.status, stored.completed_at) == ("completed", first.completed_at)
+    assert stored.result is not None
+    np.testing.assert_array_equal(stored.result["embeddings"], vectors())
 
 
 def test_an_invalid_result_is_refused_and_the_lease_is_kept(
@@ -140,31 +161,38 @@ def test_an_invalid_result_is_refused_and_the_lease_is_kept(
     submit()
     (task,) = source.claim(ALICE, want()).tasks
 
-    with pytest.raises(InvalidResult):
-        source.complete(ALICE, task, {"embeddings": np.zeros((1, 384), dtype=np.float32)})
+    refused = told(source, completed(task, np.zeros((1, 384), dtype=np.float32)))
 
+    assert isinstance(refused, InvalidResult)
     extension = source.extend(ALICE, held(task))
     assert (extension.lost, extension.cancelled) == ((), ())
 
 
-def test_fail_counts_and_the_last_failure_ends_the_task(
-    source: TaskSource, submit: Callable[..., Task]
+def test_a_failure_counts_and_the_last_one_ends_the_task(
+    source: TaskSource, core: Core, submit: Callable[..., Task]
 ) -> None:
     submit("1")
     submit("2", max_attempts=1)
     first, second = source.claim(ALICE, want()).tasks
 
-    again, ended = source.fail(ALICE, first, "oom"), source.fail(ALICE, second, "oom")
+    refused = source.report(ALICE, [failed(first, "oom"), failed(second, "oom")])
 
+    assert refused == [None, None]
+    again, ended = core.store.get(first.id), core.store.get(second.id)
     assert (again.status, again.failures, again.error) == ("pending", 1, "oom")
     assert (ended.status, ended.failures) == ("failed", 1)
 
 
-def test_a_failure_for_good_ends_the_task(source: TaskSource, submit: Callable[..., Task]) -> None:
+def test_a_failure_for_good_ends_the_task(
+    source: TaskSource, core: Core, submit: Callable[..., Task]
+) -> None:
     submit()
     (task,) = source.claim(ALICE, want()).tasks
 
-    assert source.fail(ALICE, task, "unreadable", retryable=False).status == "failed"
+    refused = told(source, failed(task, "unreadable", retryable=False))
+
+    assert refused is None
+    assert core.store.get(task.id).status == "failed"
 
 
 def test_release_gives_back_unharmed(source: TaskSource, submit: Callable[..., Task]) -> None:
@@ -188,9 +216,9 @@ def test_a_holder_whose_lease_ran_out_has_lost_it_but_not_its_result(
     (present,) = source.claim(BOB, want()).tasks
 
     assert source.extend(ALICE, held(late)).lost == (late.id,)
-    with pytest.raises(LeaseLost):
-        source.fail(ALICE, late, "slow")
-    assert source.complete(ALICE, late, {"embeddings": vectors()}).status == "completed"
+    assert isinstance(told(source, failed(late, "slow")), LeaseLost)
+    assert told(source, completed(late, vectors())) is None
+    assert core.store.get(late.id).status == "completed"
     assert source.extend(BOB, held(present)).lost == (present.id,)
     assert present.attempt == 2
 
@@ -251,35 +279,36 @@ def test_a_claim_that_may_wait_takes_at_once_what_is_there(
     assert [task.id for task in claimed.tasks] == [submitted.id]
 
 
-def test_complete_many_judges_each_by_itself(
-    source: TaskSource, core: Core, submit: Callable[..., Task]
-) -> None:
-    for n in range(5):
+def test_a_report_judges_each_by_itself(source: TaskSource, core: Core, submit: Callable[..., Task]) -> None:
+    for n in range(6):
         submit(str(n))
-    good, bad, cancelled, finished, lone = source.claim(ALICE, want()).tasks
+    good, bad, cancelled, finished, lone, broken = source.claim(ALICE, want()).tasks
     core.store.cancel(cancelled.id)
-    source.complete(ALICE, finished, {"embeddings": vectors()})
+    assert told(source, completed(finished, vectors())) is None
     stranger = lone.model_copy(update={"id": uuid4()})
 
-    told = source.complete_many(
+    errors = source.report(
         ALICE,
         [
-            (good, {"embeddings": vectors(1)}),
-            (bad, {"embeddings": np.zeros((1, 384), dtype=np.float32)}),
-            (cancelled, {"embeddings": vectors(2)}),
-            (finished, {"embeddings": vectors()}),
-            (lone.model_copy(update={"attempt": 7}), {"embeddings": vectors(3)}),
-            (stranger, {"embeddings": vectors(4)}),
+            completed(good, vectors(1)),
+            completed(bad, np.zeros((1, 384), dtype=np.float32)),
+            failed(broken, "oom"),
+            completed(cancelled, vectors(2)),
+            completed(finished, vectors()),
+            completed(lone.model_copy(update={"attempt": 7}), vectors(3)),
+            completed(stranger, vectors(4)),
         ],
     )
 
-    kinds = [type(error) for error in told]
-    assert kinds == [type(None), InvalidResult, TaskFinished, type(None), LeaseLost, NotFound]
+    taken = type(None)
+    kinds = [type(error) for error in errors]
+    assert kinds == [taken, InvalidResult, taken, TaskFinished, taken, LeaseLost, NotFound]
     stored = core.store.get(good.id)
     assert stored.result is not None
     np.testing.assert_array_equal(stored.result["embeddings"], vectors(1))
     assert core.store.get(bad.id).status == "processing"
-    assert source.complete_many(ALICE, []) == []
+    assert core.store.get(broken.id).error == "oom"
+    assert source.report(ALICE, []) == []
 
 
 def test_extend_tells_how_far_the_work_is(
@@ -321,12 +350,17 @@ def test_release_says_why(source: TaskSource, core: Core, submit: Callable[..., 
     assert row["history"][-1]["end"] == "oom"
 
 
-def test_a_failure_reported_twice_counts_once(source: TaskSource, submit: Callable[..., Task]) -> None:
+def test_a_failure_reported_twice_counts_once(
+    source: TaskSource, core: Core, submit: Callable[..., Task]
+) -> None:
     submit()
     (task,) = source.claim(ALICE, want()).tasks
+    assert told(source, failed(task, "oom")) is None
+    first = core.store.get(task.id)
 
-    first, again = source.fail(ALICE, task, "oom"), source.fail(ALICE, task, "oom, said anew")
+    assert told(source, failed(task, "oom, said anew")) is None
 
+    again = core.store.get(task.id)
     assert (first.failures, again.failures, again.error) == (1, 1, "oom")
 
 
