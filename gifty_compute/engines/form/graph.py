@@ -12,7 +12,8 @@ from gifty_compute.engines.form.packed import Packed
 
 __all__ = ["encoder"]
 
-_OPSET = 17
+# With RMSNormalization.
+_OPSET = 23
 # onnxruntime's own operators: one pass over the data where the standard ones take several.
 _FUSED = "com.microsoft"
 
@@ -110,13 +111,27 @@ class _Graph:
         return self.node("MatMul", [state, self.constant(f"{name}.w", weight)], name)
 
     def _normalised(self, name: str, state: str, skip: str | None, output: str) -> str:
-        weights = [self.floats(f"{name}.w"), self.floats(f"{name}.b")]
-        if skip is None:
-            return self.node(
-                "LayerNormalization", [state, *weights], output, epsilon=self._packed.epsilon, axis=-1
-            )
-        bias = name.replace(".aln", ".ao.b").replace(".oln", ".fo.b")
-        inputs = [state, skip, *weights, self.floats(bias)]
-        return self.node(
-            "SkipLayerNormalization", inputs, output, domain=_FUSED, epsilon=self._packed.epsilon
+        """The layer norm of `state`, or of what it adds to `skip`.
+
+        Written as the root-mean-square norm of what is centred, which is the same: the fused operators of
+        onnxruntime 1.32 take four times as long (1.6 ms against 0.4 for 2,048 rows of 384, on two cores).
+        """
+        if skip is not None:
+            bias = name.replace(".aln", ".ao.b").replace(".oln", ".fo.b")
+            added = self.node("Add", [state, self.floats(bias)], f"{name}.added")
+            state = self.node("Add", [added, skip], f"{name}.summed")
+        mean = self.node("ReduceMean", [state, self._last_axis()], f"{name}.mean")
+        centred = self.node("Sub", [state, mean], f"{name}.centred")
+        scaled = self.node(
+            "RMSNormalization",
+            [centred, self.floats(f"{name}.w")],
+            f"{name}.scaled",
+            epsilon=self._packed.epsilon,
+            axis=-1,
         )
+        return self.node("Add", [scaled, self.floats(f"{name}.b")], output)
+
+    def _last_axis(self) -> str:
+        if not any(constant.name == "last" for constant in self.constants):
+            self.constant("last", np.array([-1], np.int64))
+        return "last"
