@@ -17,6 +17,7 @@ from gifty_compute.perform import TaskSource
 from gifty_compute.perform.running import Running
 from gifty_compute.poll.client import PollClient
 from gifty_compute.queue.announce import Announcer
+from gifty_compute.queue.source import SqlSource
 from gifty_compute.settings import (
     BridgeSettings,
     read_bridge_settings,
@@ -67,7 +68,7 @@ def _over_sql(app: Celery, running: Running) -> Equipment:
     core = build(read_settings(), app)
     running = _by(running, core.logic_watch)
     return Equipment(
-        source=core.leases,
+        source=SqlSource(core.leases, core.store),
         announcer=core.announcer,
         maintainer=core.maintainer,
         logic_watch=core.logic_watch,

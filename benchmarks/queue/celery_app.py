@@ -12,6 +12,8 @@ from gifty_compute.logic.source import parse_logic
 from gifty_compute.queue.broker import broker_url
 from gifty_compute.queue.database import connect
 from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.source import SqlSource
+from gifty_compute.queue.tasks import TaskStore
 
 app = Celery("bench", broker=broker_url(os.environ["REDIS_URL"]), set_as_current=False)
 app.conf.update(
@@ -22,7 +24,8 @@ app.conf.update(
     task_default_queue="bench",
 )
 _logic = parse_logic(LOGIC)
-_leases = LeaseStore(connect(os.environ["DATABASE_URL"]), lambda: _logic, Random(1))
+_database = connect(os.environ["DATABASE_URL"])
+_source = SqlSource(LeaseStore(_database, lambda: _logic, Random(1)), TaskStore(_database, lambda: _logic))
 
 
 @app.task(name="noop")  # type: ignore[untyped-decorator]
@@ -34,6 +37,6 @@ def noop(number: int) -> None:
 def hundred() -> str:
     """A hundred tasks of the queue, claimed and reported."""
     worker = holder()
-    tasks = _leases.claim(worker, WANT).tasks
-    _leases.report(worker, finish(tasks))
+    tasks = _source.claim(worker, WANT).tasks
+    _source.report(worker, finish(tasks))
     return f"done {len(tasks)}"

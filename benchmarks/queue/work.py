@@ -15,6 +15,7 @@ from benchmarks.rounds import Case, compare
 from benchmarks.servers import facade
 from gifty_compute.perform import TaskSource
 from gifty_compute.poll.client import PollClient
+from gifty_compute.queue.source import SqlSource
 
 __all__ = ["measure"]
 
@@ -32,7 +33,7 @@ def measure(stand: Stand, rounds: int, folder: Path, venv: Path | None) -> None:
         client = PollClient(server.url, "internal")
         cases: dict[str, Case] = {
             "raw SQL": bare,
-            "store": lambda: _work(stand.leases),
+            "store": lambda: _work(SqlSource(stand.leases, stand.store)),
             "bridge": lambda: _work(client),
         }
         for peer in ("pgqueuer", "procrastinate") if venv is not None else ():

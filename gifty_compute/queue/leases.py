@@ -1,15 +1,15 @@
-"""Leases of tasks: a worker's four verbs over SQL. A lease's attempt is its fence."""
+"""Leases of tasks: claimed, renewed, ended, given back. A lease's attempt is its fence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Any
 from uuid import UUID
 
 from gifty_compute.backoff import Backoff
-from gifty_compute.errors import GiftyComputeError, LeaseLost, NotFound, TaskFinished, Unavailable
+from gifty_compute.errors import GiftyComputeError, LeaseLost, NotFound, TaskFinished
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.outcome import (
@@ -20,14 +20,13 @@ from gifty_compute.queue.outcome import (
     same_outcome,
     was_handed,
 )
-from gifty_compute.queue.rows import ended_task, stored_row, task_of
+from gifty_compute.queue.rows import stored_row, task_of
 from gifty_compute.wire.task import (
     ENDS,
     Claimed,
     Extension,
     Held,
     Holder,
-    Outcome,
     ReleaseReason,
     Task,
     Want,
@@ -126,9 +125,10 @@ class LeaseStore:
         Raises InvalidResult and leaves the task as it is; TaskFinished for another outcome than stored.
         """
         outcome = checked(self._logic(), task, result)
-        row = self._complete(holder, [outcome]).get(task.id)
-        if row is not None:
-            return ended_task(task, row, outcome.result)
+        if self._complete(holder, [outcome]):
+            # Without its vectors, which the result has.
+            [row] = self._db.rows("find", ids=[str(task.id)])
+            return task_of(row).model_copy(update={"result": outcome.result})
         stored = self._not_taken(holder, outcome)
         if isinstance(stored, GiftyComputeError):
             raise stored
@@ -144,7 +144,7 @@ class LeaseStore:
         logic = self._logic()
         judged = [_judged(logic, task, result) for task, result in outcomes]
         good = [one for one in judged if isinstance(one, Checked)]
-        taken = self._complete(holder, good) if good else {}
+        taken = self._complete(holder, good) if good else set()
         refused: list[GiftyComputeError | None] = []
         for one in judged:
             if isinstance(one, GiftyComputeError):
@@ -154,8 +154,8 @@ class LeaseStore:
             refused.append(stored if isinstance(stored, GiftyComputeError) else None)
         return refused
 
-    def _complete(self, holder: Holder, good: list[Checked]) -> dict[UUID, dict[str, Any]]:
-        """The rows that these outcomes ended, by id."""
+    def _complete(self, holder: Holder, good: list[Checked]) -> set[UUID]:
+        """The ids of the tasks that these outcomes ended."""
         rows = self._db.rows(
             "complete",
             worker_id=holder.worker_id or None,
@@ -163,7 +163,7 @@ class LeaseStore:
             strict=holder.strict,
             **completion(good),
         )
-        return {row["id"]: row for row in rows}
+        return {row["id"] for row in rows}
 
     def _not_taken(self, holder: Holder, outcome: Checked) -> Task | GiftyComputeError:
         """The stored task, if this outcome is its outcome already; else why it was refused."""
@@ -205,38 +205,6 @@ class LeaseStore:
             raise TaskFinished(f"task {task.id} is {present.status} already")
         named = f"attempt {task.attempt}" if task.attempt else "a failure without attempt"
         raise LeaseLost(f"task {task.id}: {named} does not hold it; the present attempt is {present.attempt}")
-
-    def report(self, holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
-        """How several tasks ended: the completed ones in one statement, then each that failed.
-
-        The ids must differ. For each None, or why it was refused.
-        """
-        stored = {
-            row["id"]: task_of(row) for row in self._db.rows("find", ids=[str(one.id) for one in outcomes])
-        }
-        named = {
-            one.id: stored[one.id].model_copy(update={"attempt": one.attempt or 0})
-            for one in outcomes
-            if one.id in stored
-        }
-        done = [(named[one.id], one.result) for one in outcomes if one.result is not None and one.id in named]
-        taken = self.complete_many(holder, done) if done else []
-        answers = {task.id: error for (task, _), error in zip(done, taken, strict=True)}
-        for one in outcomes:
-            if one.id not in named:
-                answers[one.id] = NotFound(f"there is no task {one.id}")
-            elif one.status == "failed":
-                answers[one.id] = self._failed(holder, named[one.id], one)
-        return [answers[one.id] for one in outcomes]
-
-    def _failed(self, holder: Holder, task: Task, outcome: Outcome) -> GiftyComputeError | None:
-        try:
-            self.fail(holder, task, str(outcome.error), retryable=outcome.retryable)
-        except Unavailable:
-            raise  # All is to be told again; what was taken by now is taken alike then.
-        except GiftyComputeError as error:
-            return error
-        return None
 
     def release(self, holder: Holder, held: list[Held], reason: ReleaseReason = "drain") -> list[UUID]:
         """Gives tasks back unharmed and says which; what is no longer this holder's is left alone."""

@@ -15,19 +15,11 @@ from gifty_compute.wire.task import Task
 from gifty_compute.wire.timeline import Timeline
 from gifty_compute.wire.vectors import Vectors
 
-__all__ = ["ended_task", "result_columns", "stored_row", "task_of", "timeline_of", "vectors_of"]
+__all__ = ["result_columns", "stored_row", "task_of", "timeline_of", "vectors_of"]
 
 _FIELDS = tuple(Task.model_fields)
 _IDS = ("id", "batch_id")
 _TIMES = tuple(name for name in _FIELDS if name.endswith("_at"))
-# What `complete` writes into every row, and so does not give back.
-_COMPLETED: dict[str, Any] = {
-    "status": "completed",
-    "error": None,
-    "available_at": None,
-    "lease_expires_at": None,
-    "progress": None,
-}
 # What pydantic keeps beside the fields of a value; it copies the set before it changes it.
 _SLOTS = (
     ("__pydantic_fields_set__", set(_FIELDS)),
@@ -48,8 +40,8 @@ def task_of(row: dict[str, Any]) -> Task:
     """The row as a Task; vectors that lie beside it become `result.embeddings`, an array [rows, dim]."""
     values = {name: row[name] for name in _FIELDS}
     for name in _TIMES:
-        if values[name] is not None:
-            values[name] = _read(values[name])
+        if (time := values[name]) is not None and time.tzinfo is None:
+            values[name] = _read(time)
     for name in _IDS:
         if isinstance(values[name], str):
             values[name] = UUID(values[name])
@@ -78,12 +70,6 @@ def timeline_of(row: dict[str, Any]) -> Timeline:
     ends = [{**entry, "since": entry["from"]} for entry in row["history"] or ()]
     columns = {name: _read(value) for name, value in row.items()}
     return Timeline.model_validate({**columns, "client": row["lane"], "history": ends})
-
-
-def ended_task(task: Task, row: dict[str, Any], result: dict[str, Any]) -> Task:
-    """The task with what `complete` changed in its row."""
-    changed = {name: _read(value) for name, value in row.items() if name != "id"}
-    return task.model_copy(update={**_COMPLETED, **changed, "result": result})
 
 
 def _read(value: Any) -> Any:

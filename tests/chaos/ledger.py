@@ -12,7 +12,6 @@ from sqlalchemy import text
 from gifty_compute.errors import Conflict, LeaseLost, TaskFinished
 from gifty_compute.perform import TaskSource
 from gifty_compute.queue.database import Database
-from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.lifecycle import VERBS, State
 from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import ENDS, Held, Holder, Outcome, SubmitRequest, Task, Want
@@ -86,13 +85,7 @@ class Ledger:
         assert (answer.lost, answer.cancelled) == expected
 
     def complete(self, source: TaskSource, one: Handed) -> None:
-        self._completed(one, self._told(source, one, status="completed", result=vector()))
-
-    def complete_as_handed(self, leases: LeaseStore, one: Handed) -> None:
-        """As if the task had been read before all that has become of it: only the statement may refuse."""
-        self._completed(one, self._refused(lambda: leases.complete(one.holder, one.task, vector())))
-
-    def _completed(self, one: Handed, refused: Conflict | None) -> None:
+        refused = self._told(source, one, status="completed", result=vector())
         status = self.states[one.task.id].status
         if status in ("failed", "cancelled"):
             assert isinstance(refused, TaskFinished)
@@ -114,10 +107,8 @@ class Ledger:
             self.failed.append(one.held)
             self._apply("fail" if retryable else "fail for good", one.task.id)
         elif refused is None:
-            # The same report once more, or the attempt's lease ran out as the task's last: nothing changes.
-            state = self.states[one.task.id]
-            ended_by_it = (state.status, state.attempt) == ("failed", one.task.attempt)
-            assert one.held in self.failed or ended_by_it
+            # The same report once more: this attempt must have failed before, and nothing changes.
+            assert one.held in self.failed
         else:
             assert isinstance(refused, LeaseLost | TaskFinished)
 

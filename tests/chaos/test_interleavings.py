@@ -15,6 +15,7 @@ import pytest
 from gifty_compute.core import Core
 from gifty_compute.perform import TaskSource
 from gifty_compute.poll.client import PollClient
+from gifty_compute.queue.source import SqlSource
 from gifty_compute.wire.task import Holder
 from tests.chaos.ledger import Handed, Ledger
 
@@ -72,7 +73,7 @@ def interleavings(scripts: tuple[Script, ...]) -> Iterator[tuple[tuple[int, str]
 
 @pytest.fixture
 def sources(core: Core, facade_url: str) -> dict[str, TaskSource]:
-    return {"sql": core.leases, "http": PollClient(facade_url, "internal-token")}
+    return {"sql": SqlSource(core.leases, core.store), "http": PollClient(facade_url, "internal-token")}
 
 
 def run(core: Core, workers: list[tuple[TaskSource, Holder]], order: tuple[tuple[int, str], ...]) -> None:
@@ -87,8 +88,9 @@ def run(core: Core, workers: list[tuple[TaskSource, Holder]], order: tuple[tuple
             doing[who].do(step)
     ledger.expire(task_id)
     ledger.promote()
-    for last in ledger.claim(core.leases, CAROL, 1):
-        ledger.complete(core.leases, last)
+    source = SqlSource(core.leases, core.store)
+    for last in ledger.claim(source, CAROL, 1):
+        ledger.complete(source, last)
     ledger.check()
     assert ledger.states[task_id].status == "completed"
     assert len(ledger.ends) == 1

@@ -23,6 +23,7 @@ from gifty_compute.errors import GiftyComputeError
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.source import SqlSource
 from gifty_compute.queue.sql import QUERIES
 from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.wire.task import Holder
@@ -48,8 +49,9 @@ class Queue(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.leases = LeaseStore(self.database, lambda: self.logic, Random(1))
-        self.ledger = Ledger(TaskStore(self.database, lambda: self.logic), self.database)
+        tasks = TaskStore(self.database, lambda: self.logic)
+        self.source = SqlSource(LeaseStore(self.database, lambda: self.logic, Random(1)), tasks)
+        self.ledger = Ledger(tasks, self.database)
         self.ledger.clear()
 
     # Few tasks: what goes wrong goes wrong where several had their hands on one.
@@ -61,7 +63,7 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.states)
     @rule(holder=st.sampled_from(HOLDERS), limit=st.integers(1, 3))
     def claim(self, holder: Holder, limit: int) -> None:
-        self.ledger.claim(self.leases, holder, limit)
+        self.ledger.claim(self.source, holder, limit)
 
     @precondition(lambda self: self.ledger.states)
     @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
@@ -71,7 +73,7 @@ class Queue(RuleBasedStateMachine):
             own = connection.execution_options(isolation_level="READ COMMITTED")
             own.execute(text("SELECT FROM compute_tasks WHERE id = :id FOR UPDATE"), {"id": str(locked)})
             try:
-                self.ledger.claim(self.leases, holder, 2, locked)
+                self.ledger.claim(self.source, holder, 2, locked)
             finally:
                 own.rollback()
 
@@ -79,49 +81,42 @@ class Queue(RuleBasedStateMachine):
     @rule(data=st.data(), holder=st.sampled_from(HOLDERS))
     def another_takes_over(self, data: st.DataObject, holder: Holder) -> None:
         self.ledger.expire(self._handed(data).task.id)
-        self.ledger.claim(self.leases, holder, 1)
+        self.ledger.claim(self.source, holder, 1)
 
     @precondition(lambda self: self.ledger.late())
-    @rule(
-        data=st.data(), how=st.sampled_from(["extend", "complete", "complete_as_handed", "fail", "release"])
-    )
+    @rule(data=st.data(), how=st.sampled_from(["extend", "complete", "fail", "release"]))
     def report_late(self, data: st.DataObject, how: str) -> None:
         late = self.ledger.late()
         one = late[data.draw(st.integers(0, len(late) - 1))]
         if how == "fail":
-            self.ledger.fail(self.leases, one, retryable=True)
+            self.ledger.fail(self.source, one, retryable=True)
         else:
-            getattr(self.ledger, how)(self.leases, one)
+            getattr(self.ledger, how)(self.source, one)
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())
     def extend(self, data: st.DataObject) -> None:
-        self.ledger.extend(self.leases, self._handed(data))
+        self.ledger.extend(self.source, self._handed(data))
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())
     def complete(self, data: st.DataObject) -> None:
-        self.ledger.complete(self.leases, self._handed(data))
-
-    @precondition(lambda self: self.ledger.handed)
-    @rule(data=st.data())
-    def complete_as_handed(self, data: st.DataObject) -> None:
-        self.ledger.complete_as_handed(self.leases, self._handed(data))
+        self.ledger.complete(self.source, self._handed(data))
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())
     def complete_what_was_never_handed_out(self, data: st.DataObject) -> None:
-        self.ledger.complete_what_was_never_handed_out(self.leases, self._handed(data))
+        self.ledger.complete_what_was_never_handed_out(self.source, self._handed(data))
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data(), retryable=st.booleans())
     def fail(self, data: st.DataObject, retryable: bool) -> None:
-        self.ledger.fail(self.leases, self._handed(data), retryable=retryable)
+        self.ledger.fail(self.source, self._handed(data), retryable=retryable)
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        self.ledger.release(self.leases, self._handed(data))
+        self.ledger.release(self.source, self._handed(data))
 
     @precondition(lambda self: self.ledger.handed)
     @rule(data=st.data())

@@ -20,6 +20,7 @@ from gifty_compute.errors import (
 )
 from gifty_compute.perform import TaskSource
 from gifty_compute.poll.client import PollClient
+from gifty_compute.queue.source import SqlSource
 from gifty_compute.queue.tasks import Origin
 from gifty_compute.wire.task import Held, Holder, Outcome, SubmitRequest, Task, Want
 from gifty_compute.wire.token import MintRequest
@@ -33,7 +34,7 @@ MODEL = "multilingual-e5-small"
 @pytest.fixture(params=["sql", "http", "http with a token of its own"])
 def source(request: pytest.FixtureRequest, core: Core) -> TaskSource:
     if request.param == "sql":
-        return core.leases
+        return SqlSource(core.leases, core.store)
     token = "internal-token"
     if request.param != "http":
         token = core.tokens.mint(MintRequest(name="alice"), created_by="anna").token

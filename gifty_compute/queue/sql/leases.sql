@@ -250,7 +250,7 @@ done AS (
             ELSE t.history @> jsonb_build_array(
                 jsonb_build_object('attempt', said.attempt, 'credential', CAST(:credential AS text)))
           END
-    RETURNING t.id, t.worker_id, t.updated_at, t.completed_at, t.attempt, t.failures, t.model, t.space
+    RETURNING t.id
 ),
 stored AS (
     INSERT INTO compute_task_vectors (task_id, dtype, rows, dim, data)
@@ -259,7 +259,7 @@ stored AS (
     JOIN done ON done.id = said.id
     WHERE said.dtype IS NOT NULL
 )
-SELECT * FROM done
+SELECT id FROM done
 
 -- name: fail
 -- Counts a failure: pending again after a jittered delay, or failed when no tries are left. Without an attempt
