@@ -97,7 +97,7 @@ def _as_said(holder: Holder, stored: Task, outcome: Outcome) -> Task:
     if holder.strict and outcome.attempt is None:
         raise InvalidRequest("with a token of its own a worker names the attempt", param="attempt")
     # Without an attempt the sender speaks of whichever was handed out: the store reads 0 as "unsaid".
-    return stored.model_copy(update={"attempt": outcome.attempt or 0})
+    return stored.under(outcome.attempt or 0)
 
 
 def _result_of(outcome: Outcome) -> dict[str, Any]:

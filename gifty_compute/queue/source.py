@@ -43,7 +43,7 @@ class SqlSource:
     def report(self, holder: Holder, outcomes: Sequence[Outcome]) -> list[GiftyComputeError | None]:
         """The completed ones in one statement, then each that failed. The ids must differ."""
         tasks = self._known([one.id for one in outcomes])
-        named = {one.id: _as_said(tasks[one.id], one.attempt or 0) for one in outcomes if one.id in tasks}
+        named = {one.id: tasks[one.id].under(one.attempt or 0) for one in outcomes if one.id in tasks}
         done = [one for one in outcomes if one.status == "completed" and one.id in named]
         taken = self._leases.complete_many(holder, [(named[one.id], one.result or {}) for one in done])
         answers = {one.id: error for one, error in zip(done, taken, strict=True)}
@@ -77,8 +77,3 @@ class SqlSource:
         except GiftyComputeError as error:
             return error
         return None
-
-
-def _as_said(task: Task, attempt: int) -> Task:
-    """The task under the attempt that is spoken of: mostly the one that was handed out."""
-    return task if task.attempt == attempt else task.model_copy(update={"attempt": attempt})

@@ -65,6 +65,10 @@ class Task(BaseModel):
     metadata: dict[str, Any] | None = None
     progress: float | None = None
 
+    def under(self, attempt: int) -> Task:
+        """The task as the attempt that is spoken of had it; mostly that is the one which is stored."""
+        return self if self.attempt == attempt else self.model_copy(update={"attempt": attempt})
+
 
 class SubmitRequest(Body):
     """The body of POST /v1/tasks."""
