@@ -137,7 +137,7 @@ def test_workers_of_both_kinds_share_mixed_tasks_and_each_is_done_once(
         eventually(lambda: all(worker.said("ready") for worker in workers), "the poll workers are ready")
         control = core.announcer._app.control
         eventually(lambda: control.ping(["celery@test"], timeout=1), "the Celery worker answers")
-        submit_all(400)
+        submit_all(160)
         eventually(lambda: all_are(core, submitted, "completed"), "all are done", within=100)
 
     found = rows(core, submitted)
