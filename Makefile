@@ -50,7 +50,7 @@ torch: .venv/installed-torch ## models run by PyTorch: tiny ones of the real arc
 	exec $(python) -m pytest tests/torch $(ARGS)
 
 judges: .venv/installed-judges ## other people's programs judge ours: clients, servers, schemas, installers
-	exec $(python) -m pytest tests/judges $(ARGS)
+	exec $(python) -m pytest tests/judges -n 2 --max-worker-restart 0 $(ARGS)
 
 wheel: .venv/installed-uv ## build the wheel into dist/
 	rm -rf build  # setuptools would pack what an older build left there

@@ -28,6 +28,8 @@ LOCAL_LOGIC = ROOT / "configs" / "logic.local.yaml"
 _PROCESSES = 4
 # Their tests share a stack, a cluster or a model, or take every core: one process does all of a folder.
 _TOGETHER = ("tests/e2e/", "tests/integration/embedded/", "tests/unit/engines/")
+# Each file of them has a judge of its own, which takes a while to begin.
+_JUDGES = "tests/judges/"
 
 _numbers = itertools.count(1)
 _TABLES = (
@@ -57,6 +59,8 @@ class _Scheduling(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(_JUDGES):
+            return nodeid.partition("::")[0]
         return next((folder for folder in _TOGETHER if nodeid.startswith(folder)), nodeid)
 
 
