@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation
 
 from gifty_compute.wire.body import Body, Priority
 from gifty_compute.wire.text import CleanText, JsonObject, Text
@@ -144,12 +144,20 @@ class Claimed(BaseModel):
     lease_seconds: float
 
 
+def _rounded(share: float) -> float:
+    # It is stored as a single float, which refuses what is too near to 0 for it.
+    return round(share, 6)
+
+
+Share = Annotated[float, Field(ge=0, le=1), AfterValidator(_rounded)]
+
+
 class Held(Body):
     """One claim: a task and the attempt that fences it."""
 
     id: UUID = Field(strict=False)
     attempt: Attempt
-    progress: float | None = Field(default=None, ge=0, le=1)
+    progress: Share | None = None
 
 
 class Extension(BaseModel):

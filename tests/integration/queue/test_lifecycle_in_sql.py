@@ -259,6 +259,17 @@ def test_a_heartbeat_that_names_a_task_forgives_the_one_that_did_not(
     assert store.get(task.id).progress == 0.5
 
 
+def test_progress_that_is_too_near_to_zero_for_the_column_is_zero(
+    store: TaskStore, leases: LeaseStore
+) -> None:
+    submit(store)
+    (task,) = claim(leases)
+
+    leases.extend(ALICE, [Held(id=task.id, attempt=task.attempt, progress=2.2e-313)])
+
+    assert store.get(task.id).progress == 0
+
+
 def test_other_sessions_of_a_worker_keep_what_they_hold(store: TaskStore, leases: LeaseStore) -> None:
     submit(store)
     claim(leases)
