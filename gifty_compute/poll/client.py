@@ -123,7 +123,7 @@ class PollClient:
         sound: dict[int, bytes] = {}
         for place, outcome in enumerate(outcomes):
             try:
-                sound[place] = _json(_portable(outcome))
+                sound[place] = _written(_told(outcome))
             except InvalidResult as error:
                 errors[place] = error
         verdicts = self._report(holder, list(sound.values()))
@@ -197,6 +197,10 @@ class PollClient:
         session: requests.Session | None = getattr(self._own, "session", None)
         if session is None:
             session = self._own.session = self._new_session()
+            # Proxies and certificates of the environment, once: requests looks for them at each call.
+            found = session.merge_environment_settings(self._base, {}, None, None, None)
+            session.proxies, session.verify = found["proxies"], found["verify"]
+            session.trust_env = False
         return session
 
 
@@ -229,15 +233,19 @@ def _query(holder: Holder, want: Want, claim_id: UUID) -> list[tuple[str, str]]:
     return query
 
 
-def _portable(outcome: Outcome) -> Outcome:
-    return (
-        outcome.model_copy(update={"result": vectors.packed(outcome.result)}) if outcome.result else outcome
-    )
+def _told(outcome: Outcome) -> dict[str, Any]:
+    """What is said of it, not copied, with vectors in the binary form."""
+    said = {name: value for name, value in outcome.__dict__.items() if name in outcome.model_fields_set}
+    return {**said, "result": vectors.packed(outcome.result)} if outcome.result else said
 
 
 def _json(body: BaseModel) -> bytes:
+    return _written(body.model_dump(exclude_unset=True))
+
+
+def _written(value: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(body.model_dump(exclude_unset=True), option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError as error:
         raise InvalidResult(f"the result cannot be written as JSON: {error}") from error
 

@@ -182,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _work(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
         facade = self.facade
         verbs = {"tasks": facade.claim, "heartbeat": facade.heartbeat, "release": facade.release}
-        return {**verbs, "results": facade.results}[path.removeprefix("/internal/workers/")](asked)
+        return {**verbs, "results": facade.results}[path.rpartition("/internal/workers/")[2]](asked)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

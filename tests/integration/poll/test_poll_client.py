@@ -261,6 +261,21 @@ def test_a_claim_may_ask_for_spaces_tokens_and_time(facade: Any, client: PollCli
     assert (query["space"], query["max_tokens"], query["wait"]) == (["bge-m3", "e5"], ["16384"], ["2.5"])
 
 
+def test_a_proxy_of_the_environment_is_used_at_each_call(
+    facade: Any, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTP_PROXY", facade.url)
+    client = PollClient("http://compute.example", token)
+
+    client.claim(HOLDER, WANT)
+    client.extend(HOLDER, [])
+
+    assert [call.path for call in facade.calls] == [
+        f"http://compute.example/internal/workers{path}" for path in ("/tasks", "/heartbeat")
+    ]
+
+
 @pytest.mark.timeout(20)
 def test_a_claim_that_waits_is_given_the_time_for_it(silent_port: int, token: str) -> None:
     client, clock = PollClient(f"http://127.0.0.1:{silent_port}", token, timeout=(1, 0.1)), SystemClock()
