@@ -247,7 +247,7 @@ class Fleet:
         tells = {str(row["task_id"]): int(row["n"]) for row in told}
         ended = [row for row in rows if row["status"] in ("completed", "failed") and row["callback_url"]]
         return Audit(
-            accepted=len(self.accepted),
+            accepted=len(set(self.accepted)),
             lost=len(set(self.accepted) - found.keys()),
             stranded=sum(row["status"] in ("pending", "processing") for row in rows),
             failed=sum(row["status"] == "failed" for row in rows),

@@ -149,7 +149,8 @@ def test_a_redis_that_breaks_at_random_is_recovered_from_each_time(
                 faults += 1
         eventually(lambda: fleet.open_tasks() < 50, within=300, what="the fleet has caught up")
 
-    report(f"{len(fleet.accepted)} tasks, {faults} faults", fleet.all_ended(within=300))
+    audit = fleet.all_ended(within=300)
+    report(f"{audit.accepted} tasks, {faults} faults", audit)
 
 
 def test_a_celery_worker_goes_on_after_an_acknowledgement_was_lost(
