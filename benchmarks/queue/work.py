@@ -33,14 +33,15 @@ def measure(stand: Stand, rounds: int, folder: Path, venv: Path | None) -> None:
         client = PollClient(server.url, "internal")
         cases: dict[str, Case] = {
             "raw SQL": bare,
-            "store": lambda: _work(SqlSource(stand.leases, stand.store)),
-            "bridge": lambda: _work(client),
+            "store": lambda: _work(source := SqlSource(stand.leases, stand.store), source),
+            "store, read": lambda: _work(*(SqlSource(stand.leases, stand.store) for _ in range(2))),
+            "bridge": lambda: _work(client, client),
         }
         for peer in ("pgqueuer", "procrastinate") if venv is not None else ():
             assert venv is not None
             cases[peer] = stack.enter_context(_peer(venv, peer, stand))
         stand.empty()
-        stand.fill((rounds + 1) * 3 * _TASKS)
+        stand.fill((rounds + 1) * 4 * _TASKS)
         stand.vacuum()
         found = compare(rounds, cases)
     targets = {"store": " (0.75)", "bridge": " (0.4)"}
@@ -49,11 +50,12 @@ def measure(stand: Stand, rounds: int, folder: Path, venv: Path | None) -> None:
         click.echo(line + targets.get(name, ""))
 
 
-def _work(source: TaskSource) -> int:
+def _work(claims: TaskSource, reports: TaskSource) -> int:
+    """Two sources know nothing of each other: who reports what another claimed reads the tasks again."""
     for _ in range(_TASKS // 100):
         worker = holder()
-        claimed = source.claim(worker, WANT)
-        refused = [error for error in source.report(worker, finish(claimed.tasks)) if error]
+        claimed = claims.claim(worker, WANT)
+        refused = [error for error in reports.report(worker, finish(claimed.tasks)) if error]
         assert len(claimed.tasks) == WANT.limit
         assert not refused, refused
     return _TASKS

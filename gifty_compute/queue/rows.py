@@ -40,8 +40,8 @@ def task_of(row: dict[str, Any]) -> Task:
     """The row as a Task; vectors that lie beside it become `result.embeddings`, an array [rows, dim]."""
     values = {name: row[name] for name in _FIELDS}
     for name in _TIMES:
-        if (time := values[name]) is not None and time.tzinfo is None:
-            values[name] = _read(time)
+        if values[name] is not None:
+            values[name] = _read(values[name])
     for name in _IDS:
         if isinstance(values[name], str):
             values[name] = UUID(values[name])

@@ -80,10 +80,12 @@ class Fleet:
         self.session = requests.Session()
         self.statuses: dict[int, int] = {}
         self.accepted: list[str] = []
+        self.is_over = False
         self.urls: dict[str, str] = {}
 
     def close(self) -> None:
-        """Stops all programs at once."""
+        """Stops all programs at once, and whoever still submits."""
+        self.is_over = True
         for child, _ in self._children.values():
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGTERM)
@@ -196,7 +198,7 @@ class Fleet:
     def submit(self, count: int) -> None:
         """So many tasks, as a caller would send them: a 202 is remembered, anything else said again later."""
         left = count
-        while left:
+        while left and not self.is_over:
             body = {"task_type": "embedding", "payload": {"texts": [f"чай {len(self.accepted)}"]}}
             key = {"Idempotency-Key": f"{self.directory.name}-{len(self.accepted)}"}
             try:

@@ -104,7 +104,7 @@ AWAY = {
 
 def again_and_again(armed: Path, provoke: Callable[[Fleet], None], fleet: Fleet) -> None:
     """Until somebody has come to the point: the worker that is meant may be late for the first tasks."""
-    while armed.exists():
+    while armed.exists() and not fleet.is_over:
         with suppress(OSError, AssertionError):
             provoke(fleet)
             eventually(lambda: not armed.exists(), within=8, what="somebody comes to it")
