@@ -7,13 +7,14 @@
 PYTHON ?= python3
 ARGS ?=
 SOAK ?= 1
+DAY ?= 1
 
 SHELL := /bin/sh
 .SHELLFLAGS := -euc
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help install run test check chaos soak torch judges wheel lock clean FORCE
+.PHONY: help install run test check chaos soak day torch judges wheel lock clean FORCE
 
 python := .venv/bin/python
 uv := $(python) -m uv
@@ -45,6 +46,9 @@ chaos: .venv/installed-test ## processes and stores are killed under load: nothi
 
 soak: .venv/installed-test ## the long form of chaos, SOAK=0..1 of it; prints what became of all tasks
 	SOAK=$(SOAK) exec $(python) -m pytest tests/chaos $(ARGS)
+
+day: .venv/installed-test ## an hour of scripted clients, providers that misbehave, edits and restarts; DAY=0 is a minute
+	DAY=$(DAY) exec $(python) -m pytest tests/day $(ARGS)
 
 torch: .venv/installed-torch ## models run by PyTorch: tiny ones of the real architectures, nothing downloaded
 	exec $(python) -m pytest tests/torch $(ARGS)
