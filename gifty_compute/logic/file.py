@@ -301,3 +301,9 @@ class LogicFile(Section):
     trust: TrustSection = TrustSection()
     callbacks: CallbacksSection = CallbacksSection()
     retention: RetentionSection = RetentionSection()
+    version: str | int | float | None = Field(
+        default=None, description="A label of the operator's; as the last line it also is an end mark."
+    )
+    end: Literal[True] | None = Field(
+        default=None, description="As the last line: nothing of the file is cut off."
+    )

@@ -113,9 +113,22 @@ def test_there_is_a_working_example_for_each_provider_of_embeddings(provider: st
     assert asked(logic, "embedding")[0] == provider
 
 
-@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n", "---\n", "null"])
-def test_an_empty_file_means_every_default(text: str) -> None:
-    assert parse_logic(text).file == DEFAULT_LOGIC.file
+@pytest.mark.parametrize(
+    "text", ["", "\n", "# moved\n", "---\n", "null\n", "~", "{}\n", "  \n\n", "\ufeff", "\ufeff# x", "--- {}"]
+)
+def test_an_empty_document_is_refused_with_what_to_write_instead(tmp_path: Path, text: str) -> None:
+    """P17. Also at the start: what says nothing was most likely lost."""
+    path = tmp_path / "logic.yaml"
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(InvalidConfig, match=r"says nothing .*`llm: {}`.*LOGIC_CONFIG_PATH") as caught:
+        read_logic(path)
+
+    assert caught.value.message.startswith(f"{path}: ")
+
+
+def test_a_file_of_one_empty_section_goes_by_every_default() -> None:
+    assert parse_logic("llm: {}").file == DEFAULT_LOGIC.file
 
 
 def test_the_version_tells_two_texts_apart_and_one_text_always_alike() -> None:
@@ -224,7 +237,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "a reference that is not there": (
         "spaces: {bge-m3: {reference: nowhere.json}}",
         "spaces.bge-m3.reference",
-        "nowhere.json cannot be read",
+        "nowhere.json: cannot be read (there is no such file)",
     ),
     "an unknown engine": ("models: {m: {kinds: [rerank], engine: soup}}", "models.m.engine", "'torch'"),
     "a model that does nothing": ("models: {m: {kinds: [], engine: torch}}", "models.m.kinds", "at least 1"),
