@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from flask import Blueprint, Response
 
 from api.answers import json_answer
@@ -28,13 +30,21 @@ def healthz() -> Response:
 def readyz() -> Response:
     """The process can take work: the database answers and is migrated.
 
-    "degraded" names what needs the operator while work goes on: `logic`, when the file is bad and an older
-    version stays in force; `spaces`, when a provider gives vectors of another space and is kept out.
+    "degraded" names what needs the operator while work goes on, and why in `reasons`: `logic`, when the file
+    is not what is in force, since it is bad or loses something; `spaces`, when a provider gives vectors of
+    another space and is kept out.
     """
     if not core().database.migrated():
         raise StoreUnavailable("database: not migrated; run gifty-compute migrate", retry_after=5)
-    parts = [
-        *(["logic"] if core().logic_watch.error is not None else []),
-        *(["spaces"] if Standing.DRIFTED in core().high.canaries.standings().values() else []),
-    ]
-    return json_answer({"status": "degraded", "parts": parts} if parts else {"status": "ok"})
+    reasons = [f"{part}: {why}" for part, why in _troubles() if why is not None]
+    parts = list(dict.fromkeys(reason.partition(":")[0] for reason in reasons))
+    return json_answer(
+        {"status": "degraded", "parts": parts, "reasons": reasons} if parts else {"status": "ok"}
+    )
+
+
+def _troubles() -> Iterator[tuple[str, str | None]]:
+    """Each part with what is wrong with it, or None. Anybody may read it: no names, values or secrets."""
+    yield "logic", core().logic_watch.trouble
+    drifted = Standing.DRIFTED in core().high.canaries.standings().values()
+    yield "spaces", "a provider gives vectors of another space and is kept out" if drifted else None

@@ -78,6 +78,11 @@ class _State:
         rejected = GaugeMetricFamily("gifty_logic_rejected", "Versions of logic.yaml that were refused")
         rejected.add_metric((), watch.rejected)
         yield rejected
+        waiting = GaugeMetricFamily(
+            "gifty_logic_waiting", "1: a version of logic.yaml waits, it loses something"
+        )
+        waiting.add_metric((), 0.0 if watch.waiting is None else 1.0)
+        yield waiting
         version = GaugeMetricFamily("gifty_logic", "1 for the version in force", labels=("version",))
         version.add_metric((watch.current.version,), 1.0)
         yield version

@@ -107,7 +107,7 @@ def build(
     the keys and addresses of providers; without it only the local one can be asked.
     """
     clock, rng = clock or SystemClock(), rng or Random()  # noqa: S311  # jitter and turns, not secrets
-    logic = LogicWatch(settings.logic_config_path, settings.llm_overrides)
+    logic = LogicWatch(settings.logic_config_path, settings.llm_overrides, clock=clock)
     database = connect(settings.database_url.get_secret_value(), pool_size=settings.db_pool_size)
     store = TaskStore(database, lambda: logic.current)
     leases = LeaseStore(database, lambda: logic.current, rng)

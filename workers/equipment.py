@@ -50,7 +50,7 @@ def equip(app: Celery, running: Running) -> Equipment:
 
 def _over_http(app: Celery, running: Running, bridge: BridgeSettings) -> Equipment:
     clock, settings = SystemClock(), read_logic_settings()
-    watch = LogicWatch(settings.logic_config_path, settings.llm_overrides)
+    watch = LogicWatch(settings.logic_config_path, settings.llm_overrides, clock=clock)
     running = _by(running, watch)
     return Equipment(
         source=PollClient(bridge.gifty_compute_url, bridge.gifty_worker_token.get_secret_value()),

@@ -50,10 +50,16 @@ def sync_directory(path: Path) -> None:
 
 
 def read_or_make_secret(path: Path) -> str:
-    """The secret in the file; a new one, safe in URLs and config files, if there is no file."""
+    """The secret in the file; a new one, safe in URLs and config files, if there is no file.
+
+    Raises EmbeddedError for a file that is empty: a server would take that for "no password".
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        secret = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         secret = secrets.token_hex(24)
         write_private(path, secret)
         return secret
+    if not secret.strip():
+        raise EmbeddedError(f"{path} is empty: put the password back, or see docs/operations.md (Backups)")
+    return secret

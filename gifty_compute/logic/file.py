@@ -74,7 +74,9 @@ class LlmSection(RouteSection):
 
 
 class FeaturesSection(Section):
-    """Gifty's own switches."""
+    """Gifty's own switches; those that only Gifty reads are carried through."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     use_runpod_for_high_priority: bool = True
     enable_external_workers: bool = True
@@ -299,3 +301,9 @@ class LogicFile(Section):
     trust: TrustSection = TrustSection()
     callbacks: CallbacksSection = CallbacksSection()
     retention: RetentionSection = RetentionSection()
+    version: str | int | float | None = Field(
+        default=None, description="A label of the operator's; as the last line it also is an end mark."
+    )
+    end: Literal[True] | None = Field(
+        default=None, description="As the last line: nothing of the file is cut off."
+    )

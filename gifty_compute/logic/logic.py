@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 
 from gifty_compute.errors import InvalidConfig, InvalidRequest
 from gifty_compute.logic import defaults
+from gifty_compute.logic.document import Document
 from gifty_compute.logic.file import (
     KindName,
     KindSection,
@@ -19,6 +20,7 @@ from gifty_compute.logic.file import (
     SpaceSection,
     is_name,
 )
+from gifty_compute.logic.keys import foreign_switches
 from gifty_compute.logic.offers import (
     Model,
     Offer,
@@ -45,6 +47,8 @@ class Logic:
     version: str
     references: Mapping[str, Reference] = field(default_factory=dict)
     """By space, where the space has any."""
+    document: Document = field(default_factory=lambda: Document({}))
+    """What the file itself says, before defaults and the environment."""
 
     def __post_init__(self) -> None:
         for name, section in self._sections.items():
@@ -80,6 +84,11 @@ class Logic:
         refuse_unpriced_budgets(self.file)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know of a good file: one sentence each."""
+        return foreign_switches(self.file)
+
+    @property
     def _sections(self) -> dict[str, ModelSection]:
         return self.file.models
 
@@ -103,6 +112,14 @@ class Logic:
             if space.model_copy(update=checks) != known:
                 reason = "its vectors would no longer compare; give the changed space a new name"
                 raise InvalidConfig(f"spaces.{name}: {reason}")
+
+    def refuse_cut_off(self, before: Logic) -> None:
+        """Raises InvalidConfig where that version ended with an end mark and this one does not."""
+        if before.document.end_mark is not None and self.document.end_mark is None:
+            raise InvalidConfig(
+                "the last line `end: true` (or `version: …`) is missing, which the version in force has: the "
+                "file is not whole. To do without it from now on, restart the process"
+            )
 
     def section(self, kind: str) -> RouteSection:
         """The file's own section of this kind."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gifty_compute.errors import InvalidConfig
 from gifty_compute.wire.fault import first_fault
 
-__all__ = ["CANARY_TEXTS", "Reference", "read_reference", "write_reference"]
+__all__ = ["CANARY_TEXTS", "Reference", "parse_reference", "write_reference"]
 
 CANARY_TEXTS = (
     "Термокружка из нержавеющей стали, 450 мл, держит тепло шесть часов",
@@ -53,17 +53,14 @@ class Reference:
     vectors: bytes
 
 
-def read_reference(path: Path, space: str, dim: int) -> Reference:
-    """The reference of this space. Raises InvalidConfig naming the file and the reason."""
+def parse_reference(content: bytes, name: str, space: str, dim: int) -> Reference:
+    """The reference of this space. Raises InvalidConfig, which begins with the name of the file."""
     try:
-        file = _File.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InvalidConfig(f"spaces.{space}.reference: {path} cannot be read ({error.strerror})") from error
+        file = _File.model_validate_json(content)
     except ValidationError as error:
-        fault = first_fault(error, whole="reference")
-        raise InvalidConfig(f"spaces.{space}.reference: {path}: {fault}") from error
+        raise InvalidConfig(f"{name}: {first_fault(error, whole='reference')}") from error
     if (file.space, file.dim) != (space, dim):
-        raise InvalidConfig(f"spaces.{space}.reference: {path} is of {file.space} with {file.dim} dimensions")
+        raise InvalidConfig(f"{name}: is of {file.space} with {file.dim} dimensions")
     return Reference(space, tuple(file.texts), dim, base64.b64decode(file.vectors))
 
 

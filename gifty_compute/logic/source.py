@@ -1,4 +1,4 @@
-"""Where Logic comes from: a YAML file, read and validated as a whole."""
+"""Where Logic comes from: a YAML file, and the files that it names, read and validated as a whole."""
 
 from __future__ import annotations
 
@@ -7,67 +7,94 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from gifty_compute.errors import InvalidConfig
 from gifty_compute.logic import defaults
+from gifty_compute.logic.contents import Contents, LogicFiles, contents_of
+from gifty_compute.logic.document import Document
 from gifty_compute.logic.file import LogicFile
+from gifty_compute.logic.keys import did_you_mean, known_keys
 from gifty_compute.logic.logic import Logic
-from gifty_compute.logic.reference import read_reference
+from gifty_compute.logic.reading import BoundedReads
+from gifty_compute.logic.reference import Reference, parse_reference
 
-__all__ = ["DEFAULT_LOGIC", "Overrides", "parse_logic", "read_logic", "read_text"]
+__all__ = ["DEFAULT_LOGIC", "Overrides", "logic_of", "parse_logic", "read_logic"]
 
 Overrides = Mapping[str, str]
 """Keys of the section `llm` that the environment decides, as in Gifty's backend."""
 
 
-def parse_logic(
-    text: str, overrides: Overrides | None = None, *, name: str = "logic.yaml", folder: Path | None = None
-) -> Logic:
-    """The file's text as Logic. Raises InvalidConfig with the file, the key and the reason.
-
-    The files that it names are looked for in the folder; they are read again only when the text changes.
-    """
+def logic_of(contents: Contents, overrides: Overrides | None = None, *, name: str = "logic.yaml") -> Logic:
+    """What was read, as Logic. Raises InvalidConfig with the file, the key, its line and the reason."""
+    if isinstance(contents.document, InvalidConfig):
+        raise InvalidConfig(str(contents.document)) from contents.document
     overrides = overrides or {}
-    raw = _loaded(text, name)
-    if not isinstance(raw, dict | None):
-        raise InvalidConfig(f"{name}: must hold keys and values, not a {type(raw).__name__}")
-    raw = raw or {}
-    if overrides and isinstance(raw.get("llm", {}), dict):
-        raw["llm"] = {**raw.get("llm", {}), **overrides}
-    for part, known in _KNOWN.items():
-        raw[part] = _merged(known, raw.get(part) or {})
+    file = _validated(contents.document, overrides, name)
     try:
-        file = _with_chosen_models(LogicFile.model_validate(raw))
-    except ValidationError as error:
-        reasons = "; ".join(
-            f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
-            for found in error.errors(include_url=False)
-        )
-        raise InvalidConfig(f"{name}: {reasons}") from error
-    said = text + "".join(f"\n{key}={value}" for key, value in sorted(overrides.items()))
-    try:
-        references = {
-            space: read_reference((folder or Path()) / section.reference, space, section.dim)
-            for space, section in file.spaces.items()
-            if section.reference is not None
-        }
-        return Logic(file, hashlib.sha256(said.encode()).hexdigest()[:12], references)
+        references = _references(file, contents)
+        return Logic(file, _version(contents, overrides), references, contents.document)
     except InvalidConfig as error:
         raise InvalidConfig(f"{name}: {error}") from error
 
 
-def _loaded(text: str, name: str) -> Any:
-    """The text as YAML. Raises InvalidConfig for everything that the library makes of bad text."""
+def parse_logic(
+    text: str, overrides: Overrides | None = None, *, name: str = "logic.yaml", folder: Path = Path()
+) -> Logic:
+    """The text as Logic; the files that it names are read from the folder. Raises InvalidConfig."""
+    return logic_of(contents_of(text, name, folder, BoundedReads()), overrides, name=name)
+
+
+def read_logic(path: Path, overrides: Overrides | None = None) -> Logic:
+    """Logic from this file and those that it names. Raises InvalidConfig."""
+    return logic_of(LogicFiles(path).read(), overrides, name=str(path))
+
+
+def _validated(document: Document, overrides: Overrides, name: str) -> LogicFile:
+    raw = dict(document.said)
+    if overrides and isinstance(raw.get("llm", {}), dict):
+        raw["llm"] = {**raw.get("llm", {}), **overrides}
+    for part, known in _KNOWN.items():
+        raw[part] = _merged(known, raw.get(part, {}))
     try:
-        return yaml.safe_load(text)
-    except RecursionError as error:
-        raise InvalidConfig(f"{name}: not YAML: nested too deep") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
-        raise InvalidConfig(f"{name}: not YAML: {error}") from error
-    except (AttributeError, LookupError, TypeError) as error:  # `!!int ""`, `!!bool x`, `!!timestamp x`
-        raise InvalidConfig(f"{name}: not YAML: a tag that does not fit its value") from error
+        return _with_chosen_models(LogicFile.model_validate(raw))
+    except ValidationError as error:
+        reasons = "; ".join(
+            _reason(found["loc"], found["msg"], found["type"], document)
+            for found in error.errors(include_url=False)
+        )
+        raise InvalidConfig(f"{name}: {reasons}") from error
+
+
+def _reason(place: tuple[int | str, ...], message: str, kind: str, document: Document) -> str:
+    line = document.line(place)
+    written = ".".join(str(part) for part in place)
+    like = ""
+    if kind == "extra_forbidden":
+        like = did_you_mean(str(place[-1]), known_keys(place[:-1]))
+    return f"{written}: {message}" + (f" (line {line})" if line else "") + like
+
+
+def _version(contents: Contents, overrides: Overrides) -> str:
+    """Of a file that names no other: the beginning of its SHA-256."""
+    decided = "".join(f"\n{key}={value}" for key, value in sorted(overrides.items()))
+    if not contents.named:
+        return hashlib.sha256((contents.text + decided).encode()).hexdigest()[:12]
+    return hashlib.sha256((contents.digest + decided).encode()).hexdigest()[:12]
+
+
+def _references(file: LogicFile, contents: Contents) -> dict[str, Reference]:
+    """Of the spaces that have one. Raises InvalidConfig."""
+    found = {}
+    for space, section in file.spaces.items():
+        if section.reference is not None:
+            try:
+                found[space] = parse_reference(
+                    contents.bytes_of(section.reference), section.reference, space, section.dim
+                )
+            except InvalidConfig as error:
+                raise InvalidConfig(f"spaces.{space}.reference: {error}") from error
+    return found
 
 
 _KNOWN: dict[str, Any] = {
@@ -98,19 +125,5 @@ def _with_chosen_models(file: LogicFile) -> LogicFile:
     return file.model_copy(update={"models": models})
 
 
-def read_text(path: Path) -> str:
-    """The file's text. Raises InvalidConfig, also when there is no such file."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: cannot be read ({error}); LOGIC_CONFIG_PATH names another"
-        raise InvalidConfig(message) from error
-
-
-def read_logic(path: Path, overrides: Overrides | None = None) -> Logic:
-    """Logic from this file. Raises InvalidConfig."""
-    return parse_logic(read_text(path), overrides, name=str(path), folder=path.parent)
-
-
 # What a worker without a logic.yaml of its own goes by.
-DEFAULT_LOGIC = parse_logic("", name="the built-in defaults")
+DEFAULT_LOGIC = logic_of(Contents("", Document({})), name="the built-in defaults")

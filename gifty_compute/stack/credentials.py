@@ -87,13 +87,26 @@ def _read(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     try:
-        kept = json.loads(text)
+        kept = json.loads(text, object_pairs_hook=_once_each)
     except ValueError as exc:
         raise EmbeddedError(f"{path} is not JSON ({exc}): mend it, or remove it for new secrets") from exc
     names = _make().keys()
     if not isinstance(kept, dict) or not all(isinstance(kept.get(name, ""), str) for name in names):
         raise EmbeddedError(f"{path} does not hold texts by name: remove it for new secrets")
-    return {name: kept[name] for name in names if name in kept}
+    found = {name: kept[name] for name in names if name in kept}
+    # An empty text would mean "no password" to a program that reads it.
+    lost = [name for name, secret in found.items() if not secret.strip()] or ([] if found else list(names))
+    if lost:
+        raise EmbeddedError(f"{path} has lost {', '.join(lost)}: mend it, or remove it for new secrets")
+    return found
+
+
+def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+    return found
 
 
 def _first(values: str) -> str:

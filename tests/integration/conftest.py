@@ -63,7 +63,7 @@ def core_with(settings: Settings, fake: FakeProviders, tmp_path: Path) -> Iterat
     celery = Celery("test", broker=broker_url(url), set_as_current=False)
     made: list[Core] = []
 
-    def make(logic: str = "", *providers: str, **more: Any) -> Core:
+    def make(logic: str = "llm: {}", *providers: str, **more: Any) -> Core:
         file = tmp_path / "logic.yaml"
         file.write_text(logic, encoding="utf-8")
         mine = Settings(**{**dict(settings), "logic_config_path": file, **more})

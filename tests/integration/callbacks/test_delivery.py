@@ -318,12 +318,20 @@ def test_the_certificate_must_be_of_the_name_whatever_the_address(
         assert "no valid certificate" in (stored(core).error or "")
 
 
+@pytest.fixture(autouse=True)
+def _no_quiet_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that allows other hosts waits until the file has not changed for so long."""
+    monkeypatch.setattr("gifty_compute.logic.watch.QUIET_SECONDS", 0.0)
+
+
 def allow(core: Core, *hosts: str) -> None:
     """Edits the list of this core."""
     file = core.settings.logic_config_path
     before, _, _ = file.read_text(encoding="utf-8").partition("\ncallbacks:")
     file.write_text(f"{before}\ncallbacks: {{allow_hosts: {list(hosts)}}}\n", encoding="utf-8")
     core.logic_watch.look()
+    core.logic_watch.look()
+    assert core.logic_watch.trouble is None
 
 
 def test_the_served_document_says_what_comes(client: FlaskClient) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gifty_compute.embedded.errors import EmbeddedError
+from gifty_compute.embedded.private import read_or_make_secret
 from gifty_compute.stack.credentials import Credentials, read_or_make_credentials
 from gifty_compute.stack.environment import PROVIDER_KEYS, children_environment, choose_logic
 from gifty_compute.stack.interrupts import Interrupts
@@ -118,6 +119,37 @@ def test_broken_secrets_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(EmbeddedError, match=r"secrets.json is not JSON .*: mend it, or remove it"):
         read_or_make_credentials({}, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{}", "has lost api_tokens, internal_api_token"),
+        ('{"flower_basic_auth": ""}', "has lost flower_basic_auth"),
+        ('{"ops_tokens": "a", "api_tokens": " "}', "has lost api_tokens"),
+        ('{"ops_tokens": "a", "ops_tokens": "b"}', "ops_tokens is there twice"),
+        ("", "is not JSON"),
+    ],
+)
+def test_a_secrets_file_that_lost_something_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    """K2: an empty secret is no password, and new ones in silence lock every client out."""
+    path = tmp_path / "secrets.json"
+    path.write_text(text)
+
+    with pytest.raises(EmbeddedError, match=reason):
+        read_or_make_credentials({}, path)
+
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_an_empty_password_file_is_refused(tmp_path: Path, text: str) -> None:
+    """K2: the embedded server would start without a password."""
+    path = tmp_path / "password"
+    path.write_text(text)
+
+    with pytest.raises(EmbeddedError, match="password is empty: put the password back"):
+        read_or_make_secret(path)
 
 
 def test_kept_secrets_of_an_older_version_are_completed(tmp_path: Path) -> None:

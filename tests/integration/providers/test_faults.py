@@ -21,7 +21,7 @@ from gifty_compute.errors import (
     Unavailable,
 )
 from gifty_compute.high import HighRoad
-from gifty_compute.logic.source import parse_logic
+from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate, Outcome
 from tests.fakes.fault import Fault
@@ -164,7 +164,7 @@ def test_with_every_provider_hung_the_error_comes_by_the_deadline(
     began = CLOCK.monotonic()
 
     with pytest.raises(DeadlineExceeded):
-        road().router.run(call_of(parse_logic(""), "embedding", seconds=seconds))
+        road().router.run(call_of(DEFAULT_LOGIC, "embedding", seconds=seconds))
 
     passed = CLOCK.monotonic() - began
     assert seconds * 0.9 < passed < seconds * 1.1 + 1

@@ -11,7 +11,7 @@ from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
 from gifty_compute.errors import NoRoute
 from gifty_compute.high import HighRoad, build_high_road
-from gifty_compute.logic.source import parse_logic
+from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic
 from gifty_compute.transport.base import Transport
 from gifty_compute.transport.curl import CurlTransport
 from gifty_compute.transport.pooled import PooledTransport
@@ -84,7 +84,7 @@ def test_openrouter_says_itself_what_an_answer_cost(
 def test_classification_and_scoring_by_the_intelligence_api(
     fake: FakeProviders, road: Callable[..., HighRoad], kind: str
 ) -> None:
-    answer = road("intelligence_api").router.run(call_of(parse_logic(""), kind))
+    answer = road("intelligence_api").router.run(call_of(DEFAULT_LOGIC, kind))
 
     assert answer.provider == "intelligence_api"
     if kind == "score":

@@ -118,7 +118,7 @@ def test_two_models_of_one_space_may_be_the_same_to_a_provider() -> None:
 
 
 def test_a_space_that_changes_under_its_name_is_refused() -> None:
-    before = parse_logic("")
+    before = DEFAULT_LOGIC
     text = "spaces: {bge-m3: {dim: 512, revision: x, pooling: cls, normalized: true, quantization: none}}"
 
     with pytest.raises(InvalidConfig, match=r"spaces\.bge-m3: .* new name"):

@@ -15,7 +15,7 @@ import pytest
 from gifty_compute.clock import Clock, Deadline
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.logic.logic import Logic
-from gifty_compute.logic.source import parse_logic
+from gifty_compute.logic.source import DEFAULT_LOGIC
 from gifty_compute.providers.base import Site, Usage
 from gifty_compute.routing.call import Answer, Call
 from gifty_compute.routing.guard import Candidate
@@ -30,7 +30,7 @@ PAYLOADS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def logic() -> Logic:
-    return parse_logic("")
+    return DEFAULT_LOGIC
 
 
 @pytest.fixture

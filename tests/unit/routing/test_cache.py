@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.errors import NoRoute
 from gifty_compute.logic.logic import Logic
-from gifty_compute.logic.source import parse_logic
+from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic
 from gifty_compute.providers.base import Usage
 from gifty_compute.routing.cache import Cache
 from gifty_compute.routing.call import Answer, Call
@@ -254,7 +254,7 @@ def test_an_error_is_the_callers_and_nothing_is_kept(ask: Callable[..., Answer],
 def test_without_its_section_or_for_other_work_the_call_passes_untouched(
     call: MakeCall, shelf: Shelf, kind: str
 ) -> None:
-    passing = call(kind, by=parse_logic("") if kind == "embedding" else ON)
+    passing = call(kind, by=DEFAULT_LOGIC if kind == "embedding" else ON)
     answer = Answer({}, "groq", 1)
     seen: list[Call] = []
 

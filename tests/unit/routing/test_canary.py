@@ -16,7 +16,7 @@ from gifty_compute.clock import Deadline
 from gifty_compute.errors import InvalidConfig
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.reference import Reference, write_reference
-from gifty_compute.logic.source import parse_logic
+from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic
 from gifty_compute.providers.base import Reply
 from gifty_compute.routing.call import Answer, Call
 from gifty_compute.routing.canary import Canaries
@@ -115,7 +115,7 @@ def test_the_first_call_in_a_space_with_a_reference_has_its_providers_looked_at_
     candidate: Callable[..., Candidate],
 ) -> None:
     canaries = Canaries(clock)
-    logic = [parse_logic("")]
+    logic = [DEFAULT_LOGIC]
     canaries.start(lambda: logic[0], asker)
     try:
         logic[0] = known
@@ -277,7 +277,7 @@ def test_a_space_whose_reference_is_gone_has_no_standings(
 ) -> None:
     look(canaries, known, asker)
 
-    look(canaries, parse_logic(""), asker)
+    look(canaries, DEFAULT_LOGIC, asker)
 
     assert canaries.standings() == {}
 

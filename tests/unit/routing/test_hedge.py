@@ -13,7 +13,7 @@ import pytest
 from gifty_compute.clock import Clock, Deadline
 from gifty_compute.errors import DeadlineExceeded, NoRoute
 from gifty_compute.logic.logic import Logic
-from gifty_compute.logic.source import parse_logic
+from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic
 from gifty_compute.routing.call import Answer, Call
 from gifty_compute.routing.hedge import Hedge, _with_dropped
 from tests.unit.conftest import HandClock
@@ -330,7 +330,7 @@ def test_what_the_dropped_call_took_is_counted_as_far_as_it_is_known(
     assert (answer.attempts, answer.cost_usd, answer.provider) == (attempts, cost, "runpod")
 
 
-@pytest.mark.parametrize(("kind", "by"), [("embedding", parse_logic("")), ("llm", ON)])
+@pytest.mark.parametrize(("kind", "by"), [("embedding", DEFAULT_LOGIC), ("llm", ON)])
 def test_switched_off_or_for_other_kinds_the_call_passes_untouched(
     stage: Hedge, call: MakeCall, kind: str, by: Logic
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from gifty_compute.clock import Clock, Deadline, SystemClock
 from gifty_compute.errors import DeadlineExceeded, GiftyComputeError, InvalidRequest, NoRoute
 from gifty_compute.logic.logic import Logic
-from gifty_compute.logic.source import parse_logic
+from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic
 from gifty_compute.providers.base import Usage
 from gifty_compute.routing.call import Answer, Call
 from gifty_compute.routing.microbatch import Microbatch
@@ -365,7 +365,7 @@ def test_lanes_are_forgotten_when_nobody_is_in_them(go: Ask, held: Held, stage: 
 @pytest.mark.parametrize(
     ("kind", "by", "payload"),
     [
-        ("embedding", parse_logic(""), embedding_payload("чай")),
+        ("embedding", DEFAULT_LOGIC, embedding_payload("чай")),
         ("embedding", ON, embedding_payload("чай", "мёд")),
         ("embedding", ON, embedding_payload("чай", ids=["1"])),
         ("rerank", ON, PAYLOADS["rerank"]),

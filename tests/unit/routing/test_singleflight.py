@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gifty_compute.errors import DeadlineExceeded, NoRoute
-from gifty_compute.logic.source import parse_logic
+from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.singleflight import Singleflight
 from tests.unit.conftest import HandClock
@@ -146,7 +146,7 @@ def test_a_follower_whose_time_is_over_too_does_not_begin_anew(
     assert len(held.asked) == 1
 
 
-@pytest.mark.parametrize(("kind", "by"), [("embedding", parse_logic("")), ("llm", ON)])
+@pytest.mark.parametrize(("kind", "by"), [("embedding", DEFAULT_LOGIC), ("llm", ON)])
 def test_switched_off_or_for_a_language_model_every_call_runs(
     call: MakeCall, held: Held, callers: Callers, kind: str, by: Any
 ) -> None:

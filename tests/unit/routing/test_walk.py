@@ -71,7 +71,11 @@ class Notes:
 @pytest.fixture
 def walk(call: Callable[..., Call], candidate: Callable[..., Candidate]) -> Callable[..., Success[str]]:
     def run(
-        script: Script, *guards: Any, route: tuple[str, ...] = ROUTE, seconds: float = 2, text: str = ""
+        script: Script,
+        *guards: Any,
+        route: tuple[str, ...] = ROUTE,
+        seconds: float = 2,
+        text: str = "llm: {}",
     ) -> Success[str]:
         candidates = [candidate(name) for name in route]
         call_ = call(seconds=seconds, by=parse_logic(text))
