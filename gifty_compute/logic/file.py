@@ -74,7 +74,9 @@ class LlmSection(RouteSection):
 
 
 class FeaturesSection(Section):
-    """Gifty's own switches."""
+    """Gifty's own switches; those that only Gifty reads are carried through."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     use_runpod_for_high_priority: bool = True
     enable_external_workers: bool = True

@@ -19,6 +19,7 @@ from gifty_compute.logic.file import (
     SpaceSection,
     is_name,
 )
+from gifty_compute.logic.keys import foreign_switches
 from gifty_compute.logic.offers import (
     Model,
     Offer,
@@ -78,6 +79,11 @@ class Logic:
             refuse_bad_routes(self.file, kind, self.model(kind, None))
         refuse_mixed_spaces(self.file)
         refuse_unpriced_budgets(self.file)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know of a good file: one sentence each."""
+        return foreign_switches(self.file)
 
     @property
     def _sections(self) -> dict[str, ModelSection]:

@@ -64,6 +64,7 @@ class LogicWatch:
             self._reject(seen, InvalidConfig(f"{self._path}: a fault of ours: {type(error).__name__}"))
             return
         log.info("logic %s replaces %s", new.version, self._current.version)
+        self._warn_of(new)
         self._current, self._seen, self.error = new, seen, None
 
     def look_if_settled(self) -> None:
@@ -82,6 +83,7 @@ class LogicWatch:
     def start(self) -> None:
         """Looks again and again, in a thread of its own: an edit is in force within a second."""
         log.info("logic %s is in force", self._current.version)
+        self._warn_of(self._current)
         threading.Thread(target=self._watch, name="logic", daemon=True).start()
 
     def stop(self) -> None:
@@ -90,6 +92,10 @@ class LogicWatch:
     def _watch(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):
             self.look_if_settled()
+
+    def _warn_of(self, logic: Logic) -> None:
+        for warning in logic.warnings:
+            log.warning("%s: %s", self._path, warning)
 
     def _refuse_changed_spaces(self, new: Logic) -> None:
         try:

@@ -14,6 +14,7 @@ from gifty_compute.logic.source import DEFAULT_LOGIC, parse_logic, read_logic
 
 ROOT = Path(__file__).parents[3]
 GIFTY = ROOT / "tests" / "fixtures" / "logic" / "gifty.yaml"
+GIFTY_DEVELOP = ROOT / "tests" / "fixtures" / "logic" / "gifty_develop.yaml"
 EXAMPLE = ROOT / "tests" / "fixtures" / "logic" / "example.yaml"
 
 
@@ -76,6 +77,27 @@ def test_recommendation_may_hold_anything_and_comes_out_untouched(content: Any) 
     assert parse_logic(text).file.recommendation == content
 
 
+def test_switches_that_only_gifty_reads_are_carried_through_with_a_warning() -> None:
+    """F1: the present file of Gifty's backend has `features.enable_ab_testing`."""
+    logic = read_logic(GIFTY_DEVELOP)
+
+    assert logic.file.features.model_extra == {"enable_ab_testing": True}
+    assert logic.warnings == (
+        "features.enable_ab_testing: not read by gifty-compute, carried through as it is",
+    )
+    assert logic.file.experiments["active"][0]["variants"]["variant_b"]["model_fast"] == "gpt-4o-mini"
+
+
+def test_a_misspelt_switch_is_carried_through_and_the_warning_names_the_known_one() -> None:
+    logic = parse_logic("features: {use_runpod_for_high_prio: false}")
+
+    assert "did you mean use_runpod_for_high_priority?" in logic.warnings[0]
+
+
+def test_a_file_without_foreign_switches_warns_of_nothing() -> None:
+    assert read_logic(GIFTY).warnings == ()
+
+
 def test_the_files_of_the_checkout_are_valid() -> None:
     production = read_logic(ROOT / "configs" / "logic.yaml")
     local = read_logic(ROOT / "configs" / "logic.local.yaml")
@@ -108,7 +130,6 @@ BAD: dict[str, tuple[str, str, str]] = {
     # what is wrong: text, the key that the message names, the reason
     "an unknown section": ("llms: {}", "llms", "not permitted"),
     "an unknown key": ("llm: {model_fst: x}", "llm.model_fst", "not permitted"),
-    "an unknown switch": ("features: {use_kaggle: true}", "features.use_kaggle", "not permitted"),
     "a list for a section": ("llm: [anthropic]", "llm", "valid dictionary"),
     "a word for a section": ("features: all", "features", "valid dictionary"),
     "a number for a name": ("llm: {model_fast: 5}", "llm.model_fast", "valid string"),
@@ -243,10 +264,10 @@ def test_a_bad_file_is_refused_with_its_name_the_key_and_the_reason(tmp_path: Pa
 
 def test_every_wrong_key_of_a_file_is_named_at_once() -> None:
     with pytest.raises(InvalidConfig) as caught:
-        parse_logic("llm: {a: 1}\nfeatures: {b: 2}")
+        parse_logic("llm: {a: 1}\nlimits: {b: 2}")
 
     assert "llm.a: " in caught.value.message
-    assert "features.b: " in caught.value.message
+    assert "limits.b: " in caught.value.message
 
 
 def test_a_missing_file_says_which_variable_names_another(tmp_path: Path) -> None:

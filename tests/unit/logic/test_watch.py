@@ -168,6 +168,21 @@ def test_the_version_in_force_is_logged_at_the_start(
     assert f"logic {watch.current.version} is in force" in caplog.text
 
 
+def test_a_foreign_switch_is_warned_of_once_for_each_version(
+    watch: LogicWatch, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F1."""
+    file.write_text("leases: {seconds: 30}\nfeatures: {enable_ab_testing: true}")
+
+    with caplog.at_level(logging.WARNING):
+        watch.look()
+        watch.look()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file}: features.enable_ab_testing: not read by gifty-compute, carried through as it is"
+    ]
+
+
 def test_a_space_keeps_its_name_only_as_it_is(watch: LogicWatch, file: Path) -> None:
     space = "{dim: 512, revision: x, pooling: cls, normalized: true, quantization: none}"
     file.write_text(f"spaces: {{bge-m3: {space}}}")
