@@ -95,12 +95,15 @@ def migrate() -> None:
 @main.command()
 @click.option("--live", is_flag=True, help="Make one tiny real call to each configured provider.")
 def doctor(live: bool) -> None:
-    """Say which providers could be asked, and with --live how each of them answers.
+    """Say which providers could be asked, and what answers the models that only `experiments` of logic.yaml
+    names; with --live also how each provider answers.
 
     Exits 1 when one of them fails. Without any provider's key nothing is asked.
     """
     logic, high, clock = _high_road()
     try:
+        for one in logic.experiment_ids:
+            click.echo(str(one))
         for provider, variable in unasked(logic, high):
             click.echo(f"{provider}: not asked, {variable} is not set")
         if not live:

@@ -12,12 +12,14 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field
 
-from gifty_compute.client.answers import Chat
+from gifty_compute.client import calls
+from gifty_compute.client.answers import Chat, Mapped
 from gifty_compute.client.calls import ApiCall
 from gifty_compute.client.door import CONNECTIONS
 from gifty_compute.client.handles import AsyncTaskHandle
@@ -25,6 +27,7 @@ from gifty_compute.client.low import Low
 from gifty_compute.client.plans import Plan, Plans, Send, follow_async
 from gifty_compute.client.sync import Client
 from gifty_compute.wire.task import Task
+from gifty_compute.wire.text import is_blank
 
 __all__ = [
     "IntelligenceAPIClient",
@@ -66,23 +69,32 @@ class IntelligenceAPIClient:
 
     async def get_embeddings(
         self, texts: list[str], priority: str = "high", db: Any = None
-    ) -> list[list[float]] | AsyncTaskHandle:
-        """One vector a text; with priority low the handle of the task. Raises when nobody could answer."""
+    ) -> list[list[float] | None] | AsyncTaskHandle:
+        """One vector a text, None in place of an empty text's; with priority low the handle of the task.
+
+        Raises when no provider could answer; of low priority also where a text is empty.
+        """
         del db
         if _is_low(priority):
             return await self._low.embeddings(texts)
-        answer = await _in_thread(self._client.embeddings, texts)
-        vectors: list[list[float]] = [[float(number) for number in vector] for vector in answer.vectors]
-        return vectors
+        filled = _Filled.of(texts)
+        if not filled.texts:
+            return filled.spread([])
+        answer = await _in_thread(self._client.embeddings, filled.texts)
+        return filled.spread([[float(number) for number in vector] for vector in answer.vectors])
 
     async def rerank(
         self, query: str, documents: list[str], priority: str = "high", db: Any = None
-    ) -> list[float] | AsyncTaskHandle:
-        """A score for each document, in their order."""
+    ) -> list[float | None] | AsyncTaskHandle:
+        """A score for each document, in their order; None for an empty document, and for all to an empty
+        query."""
         del db
         if _is_low(priority):
             return await self._low.rerank(query, documents)
-        return (await _in_thread(self._client.rerank, query, documents)).scores
+        filled = _Filled.of(documents)
+        if not filled.texts or is_blank(query):
+            return [None] * len(documents)
+        return filled.spread((await _in_thread(self._client.rerank, query, filled.texts)).scores)
 
     async def classify_categories(
         self,
@@ -91,18 +103,22 @@ class IntelligenceAPIClient:
         priority: str = "high",
         db: Any = None,
     ) -> list[dict[str, Any]] | AsyncTaskHandle:
-        """One `{"external_name", "internal_category_id", "confidence"}` a name; the id may be None."""
+        """One `{"external_name", "internal_category_id", "confidence"}` a name; the id may be None, and is
+        for an empty name."""
         del db
         if _is_low(priority):
             return await self._low.classify(external_names, internal_categories)
-        answer = await _in_thread(self._client.classify, external_names, internal_categories)
+        filled = _Filled.of(external_names)
+        rows: list[Mapped] = []
+        if filled.texts:
+            rows = (await _in_thread(self._client.classify, filled.texts, internal_categories)).mappings
         return [
             {
-                "external_name": row.external_name,
-                "internal_category_id": row.internal_category_id,
-                "confidence": row.confidence,
+                "external_name": name,
+                "internal_category_id": row.internal_category_id if row is not None else None,
+                "confidence": row.confidence if row is not None else None,
             }
-            for row in answer.mappings
+            for name, row in zip(external_names, filled.spread(rows), strict=True)
         ]
 
     async def score_product(
@@ -122,6 +138,28 @@ class IntelligenceAPIClient:
             return await self._low.score([product])
         answer = await _in_thread(self._client.score, product)
         return {"gift_score": answer.gift_score, "reasoning": answer.reasoning, "tags": answer.tags}
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """The texts of a list that are not empty, and where each of them stood."""
+
+    texts: list[str]
+    places: list[int]
+    count: int
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> _Filled:
+        """Raises TypeError for one text in place of a list."""
+        listed: list[Any] = calls.listed(texts, "texts")
+        # What is no text is not judged here: the service says what is wrong with it.
+        places = [n for n, text in enumerate(listed) if not (isinstance(text, str) and is_blank(text))]
+        return cls([listed[place] for place in places], places, len(listed))
+
+    def spread(self, answers: Sequence[T]) -> list[T | None]:
+        """The answers where their texts stood, None in place of the empty ones."""
+        found = dict(zip(self.places, answers, strict=True))
+        return [found.get(place) for place in range(self.count)]
 
 
 class LLMClient:

@@ -27,6 +27,7 @@ from gifty_compute.maintain.maintainer import Maintainer
 from gifty_compute.maintain.metrics import MaintainMetrics
 from gifty_compute.maintain.placing import Placing
 from gifty_compute.maintain.retention import Retention
+from gifty_compute.maintain.unleased import Unleased
 from gifty_compute.paid.payer import Payer
 from gifty_compute.paid.worker import PaidWorker
 from gifty_compute.queue.announce import Announcer
@@ -134,6 +135,7 @@ def build(
     purses = Purses(database)
     steps = (
         Leases(database),
+        Unleased(database, lambda: logic.current),
         Placing(database, lambda: logic.current),
         Judging(database, leases),
         Batches(database, clock),

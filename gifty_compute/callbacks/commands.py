@@ -20,10 +20,18 @@ from gifty_compute.queue.outbox import Outbox, State
 
 __all__ = ["callbacks", "plain"]
 
+_WITHOUT_A_TERMINAL = 10_000
+
 
 def plain() -> Console:
-    """Prints what it is given: what callers and providers say is no markup, whatever brackets it has."""
-    return Console(markup=False, emoji=False, highlight=False)
+    """Prints what it is given: what callers and providers say is no markup, whatever brackets it has.
+
+    In a pipe or a log, which have no width, a row of a table is one line, unless COLUMNS says otherwise.
+    """
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = _WITHOUT_A_TERMINAL
+    return console
 
 
 @click.group()

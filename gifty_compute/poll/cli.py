@@ -161,7 +161,7 @@ def doctor(group: dict[str, Any], /, api: str | None, token: str | None, models:
     except InvalidConfig as error:
         raise click.UsageError(error.message) from error
     inference, failed = Inference(EngineShelf(running.recipe), clock), 0
-    for finding in Doctor(address, client, names, inference, clock).findings():
+    for finding in Doctor(address, client, names, inference, clock, running.recipe).findings():
         click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.said}")
         if finding.fix is not None:
             failed += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -14,7 +15,9 @@ from gifty_compute.arrays import np
 from gifty_compute.clock import Clock
 from gifty_compute.door import innermost
 from gifty_compute.engines.inference import Inference
-from gifty_compute.errors import EngineError, GiftyComputeError, Unauthorized
+from gifty_compute.errors import EngineError, GiftyComputeError, InvalidConfig, Unauthorized
+from gifty_compute.logic.recipe import Recipe
+from gifty_compute.logic.source import DEFAULT_LOGIC
 from gifty_compute.perform import TaskSource
 from gifty_compute.perform.pace import WINDOW_SECONDS
 from gifty_compute.poll.machine import describe
@@ -55,6 +58,8 @@ class Doctor:
     models: tuple[str, ...]
     inference: Inference
     clock: Clock
+    recipe: Callable[[str], Recipe] = DEFAULT_LOGIC.recipe
+    """How each of the models is run here, and so what kinds of work it does."""
 
     def findings(self) -> Iterator[Finding]:
         """Each as soon as it is there. What cannot be looked at without the one before is left out."""
@@ -90,10 +95,10 @@ class Doctor:
 
     def _token(self) -> Iterator[Finding]:
         """Asks for a task that does not exist, once for each type: so it learns what the token may do."""
-        allowed = []
+        allowed, able = [], self._kinds()
         holder = Holder(worker_id="doctor", session=uuid4().hex)
         try:
-            for kind in KINDS:
+            for kind in (*KINDS, *sorted(able - set(KINDS))):
                 if self._may(holder, kind):
                     allowed.append(kind)
             drain = self.source.extend(holder, []).drain
@@ -108,12 +113,26 @@ class Doctor:
             yield Finding("token", "it may claim nothing", "ask for a token that is valid and has a scope")
             return
         yield Finding("token", "valid")
-        said = f"tasks of {', '.join(allowed)} by {', '.join(self.models)}"
-        if drain:
+        both = [kind for kind in allowed if kind in able]
+        said = f"tasks of {', '.join(both)} by {', '.join(self.models)}"
+        if not both:
+            fix = "give a --model that does such work, or ask for a token that is for the model's"
+            does = ", ".join(sorted(able)) or "no known work"
+            token_for = f"the token is for {', '.join(allowed)}"
+            yield Finding("claims", f"nothing: {token_for}; {', '.join(self.models)} does {does}", fix)
+        elif drain:
             fix = "ask who runs the facade: workers are switched off, or this token is in quarantine"
             yield Finding("claims", f"nothing now, though the token is for {said}", fix)
         else:
             yield Finding("claims", said)
+
+    def _kinds(self) -> set[str]:
+        """What the models do. One that is unknown here has a finding of its own."""
+        found: set[str] = set()
+        for model in self.models:
+            with contextlib.suppress(InvalidConfig):
+                found |= self.recipe(model).kinds
+        return found
 
     def _may(self, holder: Holder, kind: str) -> bool:
         nothing = (uuid4(),)

@@ -99,7 +99,8 @@ class Provider(Protocol):
         Shapes of `Reply.result` by `ask.offer.ask_as`, each with nothing else in it:
 
         * embedding: `{"embeddings": array [texts, dim] or nested lists}`, in the order of the texts
-        * rerank: `{"scores": [one a document, in their order], "kind": "cross-encoder" | "bi-encoder"}`
+        * rerank: `{"scores": [one a document, in their order], "kind": "cross-encoder" | "bi-encoder" |
+          "unknown"}`
         * classify: `{"mappings": [{"external_name", "internal_category_id", "confidence"?}]}`, in order
         * score: `{"scores": [{"gift_score", "reasoning", "tags", "gift_vector"?}], "version"?}`
         * llm: `{"content", "finish_reason"}`

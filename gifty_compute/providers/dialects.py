@@ -89,6 +89,8 @@ class Dialect:
     passage_type: str = "passage"
     texts_per_call: int = 2048
     """At most so many texts in one call of /embeddings; OpenAI's own limit, and ours."""
+    reranker: str = "unknown"
+    """How its rerankers compare query and documents, where an answer does not say `kind`."""
     error: Callable[[Rejection], ProviderError] = _plain_error
     """What a rejection means here."""
 
@@ -109,10 +111,13 @@ _DIALECTS = {
         asks_for_usage=False,
         query_type="search_query",
         passage_type="search_document",
+        reranker="cross-encoder",
         error=_openrouter_error,
     ),
     # No stream_options in Together's reference; about 100 texts a call is the advice of its own guides.
-    "together": Dialect(effort=_together_effort, asks_for_usage=False, texts_per_call=100),
+    "together": Dialect(
+        effort=_together_effort, asks_for_usage=False, texts_per_call=100, reranker="cross-encoder"
+    ),
 }
 
 

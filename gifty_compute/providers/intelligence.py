@@ -10,14 +10,13 @@ from gifty_compute.providers.chat import usage_of
 from gifty_compute.providers.exchange import Exchange, as_object
 from gifty_compute.providers.failures import bad_answer, not_served
 from gifty_compute.providers.rejection import Rejection
-from gifty_compute.providers.rows import by_index, float_rows
+from gifty_compute.providers.rows import by_index_or_in_order, float_rows, reranker_kind
 from gifty_compute.transport.base import HttpResponse, Transport
 
 __all__ = ["IntelligenceProvider"]
 
 # Said by a facade that has no route for the work: its operator's to mend, or ours, and never the caller's.
 _NOT_ROUTED = frozenset({"not_served", "unknown_model"})
-_KINDS_OF_RERANKERS = ("cross-encoder", "bi-encoder")
 # Of a product these are sent only where the product has them: Gifty's own API knows the first four alone.
 _OF_A_PRODUCT = (
     "title",
@@ -56,7 +55,8 @@ class IntelligenceProvider:
     def _embed(self, ask: Ask) -> Reply:
         told = {"input_type": ask.input_type} if ask.input_type else {}
         body = self._post(ask, "/v1/embeddings", {"input": ask.texts, "model": ask.offer.model_id, **told})
-        rows = [row.get("embedding") for row in by_index(body.get("data"), len(ask.texts))]
+        # Gifty's own client reads the rows in their order, so a server of this API need not number them.
+        rows = [row.get("embedding") for row in by_index_or_in_order(body.get("data"), len(ask.texts))]
         return Reply({"embeddings": float_rows(rows)}, usage_of(body))
 
     def _rerank(self, ask: Ask) -> Reply:
@@ -65,8 +65,8 @@ class IntelligenceProvider:
         scores = body.get("scores")
         if not isinstance(scores, list) or len(scores) != len(documents):
             raise bad_answer(f"answered no {len(documents)} scores")
-        kind = body.get("kind")
-        kind = kind if kind in _KINDS_OF_RERANKERS else _KINDS_OF_RERANKERS[0]
+        # Gifty's API reranks by bge-reranker-v2-m3 and says no kind; a facade says it.
+        kind = reranker_kind(body, silent="cross-encoder")
         return Reply({"scores": scores, "kind": kind}, usage_of(body))
 
     def _classify(self, ask: Ask) -> Reply:

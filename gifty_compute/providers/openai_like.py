@@ -21,7 +21,14 @@ from gifty_compute.providers.dialects import Dialect, dialect_of
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import not_served
 from gifty_compute.providers.rejection import Rejection
-from gifty_compute.providers.rows import by_index, float_rows, portions, total_cost, total_usage
+from gifty_compute.providers.rows import (
+    by_index,
+    float_rows,
+    portions,
+    reranker_kind,
+    total_cost,
+    total_usage,
+)
 from gifty_compute.transport.base import HttpResponse, Transport
 
 __all__ = ["OpenaiLikeProvider"]
@@ -74,7 +81,8 @@ class OpenaiLikeProvider:
         body = self._post(ask, "/rerank", request)
         refuse_error(body, _dialect(ask))
         scores = [row.get("relevance_score") for row in by_index(body.get("results"), len(documents))]
-        return Reply({"scores": scores, "kind": "cross-encoder"}, usage_of(body), cost_of(ask, body))
+        kind = reranker_kind(body, silent=_dialect(ask).reranker)
+        return Reply({"scores": scores, "kind": kind}, usage_of(body), cost_of(ask, body))
 
     def _chat(self, ask: Ask) -> Reply:
         body = self._post(ask, "/chat/completions", chat_request(ask, _dialect(ask)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
+
+import orjson
 
 from gifty_compute.arrays import np, npt
 from gifty_compute.errors import InvalidResult
@@ -11,7 +13,16 @@ from gifty_compute.providers.base import Usage
 from gifty_compute.providers.failures import bad_answer
 from gifty_compute.wire import vectors
 
-__all__ = ["by_index", "float_rows", "portions", "total_cost", "total_usage"]
+__all__ = [
+    "by_index",
+    "by_index_or_in_order",
+    "fitting",
+    "float_rows",
+    "portions",
+    "reranker_kind",
+    "total_cost",
+    "total_usage",
+]
 
 T = TypeVar("T")
 
@@ -24,6 +35,30 @@ def portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """
     for begin in range(0, len(items), size):
         yield items[begin : begin + size]
+
+
+def fitting(texts: Sequence[str], most_bytes: float) -> int:
+    """How many of the texts, from the first on, have no more than so many bytes as JSON; at least one.
+
+    >>> fitting(["чай", "чай", "чай"], 18), fitting(["чай"], 1)
+    (2, 1)
+    """
+    size = 0
+    for number, text in enumerate(texts):
+        size += len(orjson.dumps(text)) + 1
+        if size > most_bytes:
+            return max(number, 1)
+    return len(texts)
+
+
+def by_index_or_in_order(rows: Any, expected: int) -> list[dict[str, Any]]:
+    """The same as by_index; but where no row has an index, their own order counts.
+
+    Only for a provider whose documentation promises that order.
+    """
+    if isinstance(rows, list) and all(isinstance(row, dict) and row.get("index") is None for row in rows):
+        rows = [{**row, "index": place} for place, row in enumerate(rows)]
+    return by_index(rows, expected)
 
 
 def by_index(rows: Any, expected: int) -> list[dict[str, Any]]:
@@ -43,6 +78,18 @@ def by_index(rows: Any, expected: int) -> list[dict[str, Any]]:
     if len(placed) != expected:
         raise bad_answer("answered two rows for the same index")
     return [placed[index] for index in range(expected)]
+
+
+def reranker_kind(answer: Mapping[str, Any], silent: str = "unknown") -> str:
+    """How the server says that it compared query and documents; `silent` for one that does not say.
+
+    >>> reranker_kind({"kind": "bi-encoder"}), reranker_kind({}), reranker_kind({"kind": "colbert"})
+    ('bi-encoder', 'unknown', 'unknown')
+    """
+    said = answer.get("kind")
+    if said is None:
+        return silent
+    return said if said in ("cross-encoder", "bi-encoder") else "unknown"
 
 
 def float_rows(rows: list[Any]) -> npt.NDArray[np.float32]:
@@ -65,6 +112,6 @@ def total_usage(usages: Sequence[Usage | None]) -> Usage | None:
 
 
 def total_cost(costs: Sequence[float | None]) -> float | None:
-    """US dollars for all portions together; None where one is not known."""
+    """US dollars, or seconds of a GPU, of all portions together; None where one is not known."""
     known = [cost for cost in costs if cost is not None]
     return sum(known) if len(known) == len(costs) else None

@@ -5,32 +5,47 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import orjson
 
 from gifty_compute.clock import Deadline
 from gifty_compute.errors import Failure, ProviderError
-from gifty_compute.providers.base import Ask, Delta, Reply
+from gifty_compute.providers.base import Ask, Delta, Reply, Usage
 from gifty_compute.providers.chat import usage_of
 from gifty_compute.providers.exchange import Exchange, as_object
 from gifty_compute.providers.failures import bad_answer, coined, not_served
 from gifty_compute.providers.foreign import amount, dig
 from gifty_compute.providers.openai_like import OpenaiLikeProvider
 from gifty_compute.providers.rejection import Rejection
-from gifty_compute.providers.rows import by_index, float_rows
+from gifty_compute.providers.rows import (
+    by_index,
+    fitting,
+    float_rows,
+    reranker_kind,
+    total_cost,
+    total_usage,
+)
 from gifty_compute.transport.base import HttpResponse, Transport
 
 __all__ = ["RunpodProvider"]
 
 log = logging.getLogger(__name__)
 
+_JobOf: TypeAlias = Callable[[Sequence[str]], dict[str, Any]]
 # /runsync holds a call for at least a second. With less time the job is started, and then looked at.
 _LEAST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 300.0
+# RunPod takes and answers at most 10 MB with /run and 20 MB with /runsync; less a margin.
+_RUN_BYTES, _RUNSYNC_BYTES = 9_500_000, 19_000_000
+# A number of float32 as Python writes it in JSON: 21.2 bytes with its separator, measured over bge-m3's 1024.
+_BYTES_A_NUMBER = 24
+# A document's row in the answer of a reranking: its index and its score.
+_BYTES_A_SCORE = 100
+_MOST_DIMENSIONS = 4096
 # What the way there and back may take of an attempt's time.
 _MARGIN_SECONDS = 0.15
 # What the last look at a job before the deadline may take.
@@ -69,44 +84,59 @@ class RunpodProvider:
         return self._chat.stream(_to_openai(ask))
 
     def _embed(self, ask: Ask) -> Reply:
-        texts, model = ask.texts, ask.offer.model_id
-        match ask.offer.section.format:
-            case "gifty":
-                output, seconds = self._job(ask, {"texts": texts, "model": model})
-                rows = dig(output, "embeddings")
-                if not isinstance(rows, list) or len(rows) != len(texts):
-                    raise bad_answer(f"answered no {len(texts)} vectors")
-                return Reply({"embeddings": float_rows(rows)}, billed_seconds=seconds)
-            case "infinity":
-                output, seconds = self._job(ask, {"model": model, "input": texts})
-            case "infinity_openai":
-                inner = {"model": model, "input": texts}
-                job = {"openai_route": "/v1/embeddings", "openai_input": inner}
-                output, seconds = self._job(ask, job)
-        body = output if isinstance(output, dict) else {}
-        rows = [row.get("embedding") for row in by_index(body.get("data"), len(texts))]
-        return Reply({"embeddings": float_rows(rows)}, usage_of(body), billed_seconds=seconds)
+        dim = ask.space.dim if ask.space is not None else _MOST_DIMENSIONS
+        rows: list[Any] = []
+        usages: list[Usage | None] = []
+        seconds: list[float | None] = []
+        for texts, output, took in self._jobs(ask, ask.texts, _embedding_job(ask), dim * _BYTES_A_NUMBER):
+            rows += _vectors(ask, output, len(texts))
+            usages.append(usage_of(output) if isinstance(output, dict) else None)
+            seconds.append(took)
+        return Reply(
+            {"embeddings": float_rows(rows)}, total_usage(usages), billed_seconds=total_cost(seconds)
+        )
 
     def _rerank(self, ask: Ask) -> Reply:
-        documents = ask.payload["documents"]
-        job = {"model": ask.offer.model_id, "query": ask.payload["query"], "docs": documents}
-        output, seconds = self._job(ask, {**job, "return_docs": False})
-        body = output if isinstance(output, dict) else {}
-        scores = [row.get("relevance_score") for row in by_index(body.get("results"), len(documents))]
-        return Reply({"scores": scores, "kind": "cross-encoder"}, usage_of(body), billed_seconds=seconds)
+        asked = {"model": ask.offer.model_id, "query": ask.payload["query"], "return_docs": False}
+        scores: list[Any] = []
+        kinds: set[str] = set()
+        usages: list[Usage | None] = []
+        seconds: list[float | None] = []
+        jobs = self._jobs(ask, ask.payload["documents"], lambda docs: {**asked, "docs": docs}, _BYTES_A_SCORE)
+        for documents, output, took in jobs:
+            body = output if isinstance(output, dict) else {}
+            scores += [row.get("relevance_score") for row in by_index(body.get("results"), len(documents))]
+            kinds.add(reranker_kind(body))
+            usages.append(usage_of(body))
+            seconds.append(took)
+        kind = kinds.pop() if len(kinds) == 1 else "unknown"
+        return Reply(
+            {"scores": scores, "kind": kind}, total_usage(usages), billed_seconds=total_cost(seconds)
+        )
 
-    def _job(self, ask: Ask, job: dict[str, Any]) -> tuple[Any, float | None]:
+    def _jobs(
+        self, ask: Ask, texts: Sequence[str], job_of: _JobOf, bytes_a_text: int
+    ) -> Iterator[tuple[Sequence[str], Any, float | None]]:
+        """Each job's texts, its output, and the seconds that its handler took, one job after the other.
+
+        A job holds as many texts as RunPod takes, and answers, on the path that the time left allows.
+        `bytes_a_text` is what the answer holds of each.
+        """
+        frame = len(orjson.dumps({"input": job_of([])}))
+        while texts:
+            path, most = _path(ask)
+            fits = min(fitting(texts, most - frame), max(1, most // bytes_a_text))
+            output, took = self._job(ask, path, job_of(texts[:fits]))
+            yield texts[:fits], output, took
+            texts = texts[fits:]
+
+    def _job(self, ask: Ask, path: str, job: dict[str, Any]) -> tuple[Any, float | None]:
         """A job's output, and the seconds that its handler took."""
-        told = self._begin(ask, job)
+        told = _told(ask, self._exchange.send(ask, path, {"input": job}, headers=_headers(ask)))
         job_id = told.get("id")
         if isinstance(job_id, str) and _is_waiting(told):
             told = self._await(ask, job_id)
         return _output(told)
-
-    def _begin(self, ask: Ask, job: dict[str, Any]) -> dict[str, Any]:
-        wait = min(ask.deadline.remaining - _MARGIN_SECONDS, _LONGEST_WAIT_SECONDS)
-        path = "/run" if wait < _LEAST_WAIT_SECONDS else f"/runsync?wait={int(wait * 1000)}"
-        return _told(ask, self._exchange.send(ask, path, {"input": job}, headers=_headers(ask)))
 
     def _await(self, ask: Ask, job_id: str) -> dict[str, Any]:
         """The job's last word. Where it cannot be had the job is cancelled: nobody will ask for it again."""
@@ -169,6 +199,36 @@ class _Cancels:
                 continue
             if response.status != 200:
                 log.warning("job %s may run on: cancelling it was answered %d", job_id, response.status)
+
+
+def _path(ask: Ask) -> tuple[str, int]:
+    """Where a job is sent in the time that is left, and how many bytes it and its answer may have there."""
+    wait = min(ask.deadline.remaining - _MARGIN_SECONDS, _LONGEST_WAIT_SECONDS)
+    if wait < _LEAST_WAIT_SECONDS:
+        return "/run", _RUN_BYTES
+    return f"/runsync?wait={int(wait * 1000)}", _RUNSYNC_BYTES
+
+
+def _embedding_job(ask: Ask) -> _JobOf:
+    """What makes a job of texts, in the form that the endpoint's handler speaks."""
+    model = ask.offer.model_id
+    match ask.offer.section.format:
+        case "gifty":
+            return lambda texts: {"texts": texts, "model": model}
+        case "infinity":
+            return lambda texts: {"model": model, "input": texts}
+    inner = {"model": model}
+    return lambda texts: {"openai_route": "/v1/embeddings", "openai_input": {**inner, "input": texts}}
+
+
+def _vectors(ask: Ask, output: Any, expected: int) -> list[Any]:
+    """The vectors of a job's output, in the order of its texts. Raises ProviderError (bad_answer)."""
+    if ask.offer.section.format != "gifty":
+        return [row.get("embedding") for row in by_index(dig(output, "data"), expected)]
+    rows = dig(output, "embeddings")
+    if not isinstance(rows, list) or len(rows) != expected:
+        raise bad_answer(f"answered no {expected} vectors")
+    return rows
 
 
 def _is_waiting(told: dict[str, Any]) -> bool:

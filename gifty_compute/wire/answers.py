@@ -45,7 +45,10 @@ class RankedDocument(BaseModel):
 
 
 class RerankAnswer(BaseModel):
-    """Results best first; scores in the order of the documents. `kind`: cross-encoder or bi-encoder."""
+    """Results best first; scores in the order of the documents.
+
+    `kind`: cross-encoder, bi-encoder, or unknown where the provider does not say.
+    """
 
     model: str
     kind: str

@@ -47,21 +47,39 @@ class Deliverable(Body):
 def parse(model: type[_M], value: Any, *, where: str = "") -> _M:
     """The value as this model.
 
-    Raises InvalidRequest (MalformedBody: nested too deep) naming the first field that breaks a rule; the
-    value itself is not quoted, since it may be anybody's text.
+    Raises InvalidRequest (MalformedBody: nested too deep) naming the first field that breaks a rule, and in
+    a list all positions that do, up to twenty; the values are not quoted, since they may be anybody's text.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = _telling(error.errors(include_url=False, include_input=False))
+        errors = error.errors(include_url=False, include_input=False)
+        first = _telling(errors)
         context = first.get("ctx", {})
         path = ".".join(_place(first)) or context.get("param", "")
         param = f"{where}.{path}".strip(".") or None
         code = first["type"] if first["type"] in _OUR_CODES else None
         said = "must be a JSON object" if first["type"] == "model_type" else first["msg"]
-        message = f"{param or 'body'}: {said}"
+        alike = [one for one in errors if one is not first and _is_alike(one, first)]
+        message = _listed(alike, param or "", said, where) if alike else f"{param or 'body'}: {said}"
         kind = MalformedBody if code == "too_deep" else InvalidRequest
         raise kind(message, param=param, code=code) from error
+
+
+def _is_alike(error: ErrorDetails, first: ErrorDetails) -> bool:
+    """Whether it is at the same place as the first, but for positions in lists."""
+    places = [[part for part in found["loc"] if type(part) is str] for found in (error, first)]
+    return places[0] == places[1] and len(error["loc"]) == len(first["loc"])
+
+
+def _listed(alike: list[ErrorDetails], param: str, said: str, where: str) -> str:
+    """What is wrong at each position of a list, so that a caller can mend all of them at once."""
+    positions = {said: [param]}
+    for error in alike[: _MOST_POSITIONS - 1]:
+        positions.setdefault(error["msg"], []).append(".".join([where, *_place(error)]).strip("."))
+    told = "; ".join(f"{', '.join(places)}: {what}" for what, places in positions.items())
+    left_out = len(alike) + 1 - _MOST_POSITIONS
+    return f"{told}; and {left_out} more" if left_out > 0 else told
 
 
 def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
@@ -81,5 +99,6 @@ def _place(error: ErrorDetails) -> list[str]:
     return [str(part) for part in error["loc"] if "[" not in str(part) and part not in _TYPES]
 
 
+_MOST_POSITIONS = 20
 _TYPES = frozenset({"bool", "float", "int", "str"})
 _OUR_CODES = frozenset({"invalid_text", "empty_text", "too_deep", "text_too_long", "wrong_priority"})

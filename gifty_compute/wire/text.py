@@ -8,7 +8,7 @@ from pydantic import AfterValidator, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-__all__ = ["JsonObject", "Text", "clean_json"]
+__all__ = ["JsonObject", "Text", "clean_json", "is_blank"]
 
 # orjson writes at most 254 levels; what is stored must be writable again inside an answer's own levels.
 MAX_DEPTH = 64
@@ -31,10 +31,19 @@ def _clean(value: str) -> str:
     return value
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing in it that a model could read.
+
+    >>> is_blank(" \\n"), is_blank("чай")
+    (True, False)
+    """
+    return not text.strip()
+
+
 def _filled(value: str) -> str:
     if len(value) > MAX_TEXT:
         raise PydanticCustomError("text_too_long", f"text is longer than {MAX_TEXT} characters")
-    if not value.strip():
+    if is_blank(value):
         raise PydanticCustomError("empty_text", "text is empty")
     return value
 

@@ -53,6 +53,33 @@ WHERE t.id = expired.id
   AND t.status = 'processing'
 RETURNING t.id, t.status
 
+-- name: lease_unleased
+-- Tasks in work without a lease, as a program beside the service makes them by SQL (ix_compute_tasks_lease): each
+-- gets a bare lease of an attempt of its own, which no earlier holder has. Nothing says how many tasks that
+-- program's worker holds, so they count as held in company: an expiry is no failure of the task.
+WITH unleased AS MATERIALIZED (
+    SELECT id
+    FROM compute_tasks
+    WHERE status = 'processing'
+      AND lease_expires_at IS NULL
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE compute_tasks AS t
+SET attempt = t.attempt + 1,
+    bare = true,
+    in_company = true,
+    credential = NULL,
+    session = NULL,
+    claim_id = NULL,
+    lease_seconds = :bare_seconds,
+    lease_expires_at = now() + make_interval(secs => :bare_seconds)
+FROM unleased
+WHERE t.id = unleased.id
+  AND t.status = 'processing'
+  AND t.lease_expires_at IS NULL
+RETURNING t.id
+
 -- name: promote
 -- Delayed tasks whose time has come (ix_compute_tasks_delayed).
 WITH due AS MATERIALIZED (

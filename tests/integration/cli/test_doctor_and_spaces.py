@@ -36,11 +36,16 @@ def run(tmp_path: Path) -> Run:
     file.write_text(LOGIC)
     keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
 
-    def run(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, env: dict[str, str], columns: str = "200") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "gifty_compute.commands", *arguments],
             cwd=ROOT,
-            env={**keep, "LOGIC_CONFIG_PATH": str(file), "COLUMNS": "200", **env},
+            env={
+                **keep,
+                "LOGIC_CONFIG_PATH": str(file),
+                **({"COLUMNS": columns} if columns else {}),
+                **env,
+            },
             capture_output=True,
             text=True,
             timeout=100,
@@ -75,6 +80,29 @@ def test_the_doctor_names_what_is_missing_beside_the_key(run: Run) -> None:
     ended = run("doctor", env={"RUNPOD_API_KEY": "good-key"})
 
     assert "runpod: not asked, RUNPOD_ENDPOINT_ID is not set" in ended.stdout
+
+
+def test_the_doctor_says_what_answers_the_models_of_experiments(run: Run, tmp_path: Path) -> None:
+    """F2."""
+    experiments = "experiments: {b: {model_fast: gpt-4o-mini, model_smart: claude-new-9}}"
+    routes = LOGIC.replace("groq,", "groq, fallbacks: [anthropic],")
+    (tmp_path / "logic.yaml").write_text(f"{routes}{experiments}\n")
+
+    said = run("doctor", env={}).stdout
+
+    assert "experiments.b.model_smart: 'claude-new-9' is asked of anthropic\n" in said
+    assert "experiments.b.model_fast: 'gpt-4o-mini' is no id of a provider of the route" in said
+    assert "it is answered by fast\n" in said
+
+
+def test_where_there_is_no_terminal_each_finding_is_one_line(run: Run, fake: FakeProviders) -> None:
+    """A log or a pipe has no width: a table that is wrapped to 80 columns there cannot be read."""
+    fake.fault("groq", Fault.BAD_KEY)
+    ended = run("doctor", "--live", env=fake.environ("intelligence_api", "runpod", "groq"), columns="")
+
+    rows = [line for line in ended.stdout.splitlines() if line.startswith("│")]
+    assert len(rows) >= 4
+    assert all(len(row.split("│")) == 9 and row.split("│")[1].strip() for row in rows)
 
 
 def test_in_a_narrow_terminal_no_name_is_cut(run: Run, fake: FakeProviders) -> None:

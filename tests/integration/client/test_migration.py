@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gifty_compute import compat
-from gifty_compute.client.errors import UpstreamFailed
+from gifty_compute.client.errors import Refused, UpstreamFailed
 from gifty_compute.client.handles import AsyncTaskHandle
 from gifty_compute.client.sync import Client
 from gifty_compute.compat import LLMFactory, LLMResponse, Message, get_intelligence_client
@@ -90,7 +90,10 @@ def test_online_embeddings_and_reranking() -> None:
             "подарок рыбаку", ["удочка рыбаку", "помада"], priority="high", db=object()
         )
         assert isinstance(scores, list)
-        assert scores[0] > scores[1]
+        first, second = scores
+        assert first is not None
+        assert second is not None
+        assert first > second
 
     asyncio.run(go())
 
@@ -233,6 +236,58 @@ def test_where_zeros_came_back_an_error_is_raised(fake: FakeProviders) -> None:
 
     with pytest.raises(UpstreamFailed):
         asyncio.run(get_intelligence_client().get_embeddings(["чайник"]))
+
+
+def test_an_empty_text_has_none_in_its_place_and_stops_no_other(fake: FakeProviders) -> None:
+    """F3: the backend's job sends `content_text or ""` in batches of 32 and ends at an exception."""
+    texts = ["чайник", "", "мяч", " \n"]
+
+    vectors: Any = asyncio.run(get_intelligence_client().get_embeddings(texts))
+
+    assert [one is None for one in vectors] == [False, True, False, True]
+    assert vectors[2] == pytest.approx(list(vector("bge-m3", "мяч")), abs=1e-6)
+    assert [call.body["input"] for call in fake.calls("intelligence_api")] == [["чайник", "мяч"]]
+
+
+def test_an_empty_document_has_none_in_place_of_its_score() -> None:
+    """F3."""
+    documents = ["удочка рыбаку", "", "помада"]
+
+    scores: Any = asyncio.run(get_intelligence_client().rerank("подарок рыбаку", documents))
+
+    assert scores[1] is None
+    assert scores[0] > scores[2]
+
+
+def test_an_empty_name_has_no_category() -> None:
+    """F3, in the same words elsewhere."""
+    tree = [{"id": 7, "name": "Рыбалка"}]
+
+    mappings: Any = asyncio.run(get_intelligence_client().classify_categories(["", "Удочки"], tree))
+
+    assert mappings[0] == {"external_name": "", "internal_category_id": None, "confidence": None}
+    assert (mappings[1]["external_name"], mappings[1]["internal_category_id"]) == ("Удочки", 7)
+
+
+def test_where_nothing_but_empty_texts_is_asked_for_nothing_is_sent(fake: FakeProviders) -> None:
+    """F3: a hypothesis without a title is an empty query."""
+
+    async def go() -> list[Any]:
+        client = get_intelligence_client()
+        return [
+            await client.get_embeddings(["", " "]),
+            await client.rerank("", ["удочка", "помада"]),
+            await client.rerank("подарок", [""]),
+        ]
+
+    assert asyncio.run(go()) == [[None, None], [None, None], [None]]
+    assert not fake.calls("intelligence_api")
+
+
+def test_a_task_with_empty_texts_is_refused_with_all_of_them_named() -> None:
+    """F3: its result is read elsewhere, by position; so nothing may be left out of it."""
+    with pytest.raises(Refused, match=r"^payload\.texts\.1, payload\.texts\.3: text is empty"):
+        asyncio.run(get_intelligence_client().get_embeddings(["a", "", "b", ""], priority="low"))
 
 
 def test_a_priority_that_is_none_is_a_mistake_of_the_program() -> None:

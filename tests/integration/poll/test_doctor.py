@@ -41,7 +41,7 @@ def test_a_worker_that_could_work_is_told_so_and_no_task_is_touched(facade_url: 
     model = "multilingual-e5-small"
     of_the_model = [f"model {model}", f"self-test {model}", f"rate {model}"]
     assert list(said) == ["facade", "clock", "token", "claims", "machine", *of_the_model]
-    assert re.search(r"tasks of .*embedding.* by multilingual-e5-small", said["claims"])
+    assert said["claims"] == "tasks of embedding, rerank, classify by multilingual-e5-small"
     assert int(said[f"rate {model}"].split()[0]) > 0
     [row] = [core.database.row("get", id=str(task.id))]
     assert row is not None
@@ -52,6 +52,18 @@ def test_it_names_the_types_that_the_token_is_for(facade_url: str, core: Core) -
     token = core.tokens.mint(MintRequest(name="home", task_types=["rerank"]), created_by="anna").token
 
     assert "ok   claims: tasks of rerank by multilingual-e5-small" in run(facade_url, token).output
+
+
+def test_a_token_for_work_that_no_model_here_does_is_found(facade_url: str, core: Core) -> None:
+    """It said "score, llm by multilingual-e5-small", which no worker would ever be handed."""
+    request = MintRequest(name="home", task_types=["score", "llm"])
+    token = core.tokens.mint(request, created_by="anna").token
+
+    answer = run(facade_url, token)
+
+    assert answer.exit_code == 1
+    said = "the token is for score, llm; multilingual-e5-small does classify, embedding, rerank"
+    assert f"FAIL claims: nothing: {said}\n" in answer.output
 
 
 def test_a_wrong_token_is_found_and_not_shown(facade_url: str) -> None:

@@ -209,7 +209,12 @@ def test_a_row_by_sql_that_breaks_the_rules_ends_with_the_reason(
     fresh: Database, sql: Any, logic: Logic
 ) -> None:
     migrate(fresh.engine)
-    rows = [("embedding", {"texts": []}), ("soup", {}), ("embedding", {"texts": ["a"], "model": "nonesuch"})]
+    rows = [
+        ("embedding", {"texts": []}),
+        ("soup", {}),
+        ("embedding", {"texts": ["a"], "model": "nonesuch"}),
+        ("embedding", {"texts": ["a", "", "b", " "]}),
+    ]
     for task_type, payload in rows:
         sql.execute(
             "INSERT INTO compute_tasks (task_type, payload) VALUES (%s, %s)", [task_type, json.dumps(payload)]
@@ -219,10 +224,11 @@ def test_a_row_by_sql_that_breaks_the_rules_ends_with_the_reason(
 
     sql.execute("SELECT status, error FROM compute_tasks ORDER BY seq")
     found = sql.fetchall()
-    assert [status for status, _ in found] == ["failed"] * 3
+    assert [status for status, _ in found] == ["failed"] * 4
     assert "payload.texts" in found[0][1]
     assert "soup" in found[1][1]
     assert "unknown_model" in found[2][1]
+    assert "payload.texts.1, payload.texts.3: text is empty" in found[3][1]  # F3
 
 
 @TABLES

@@ -38,6 +38,34 @@ def test_embeddings_are_asked_for_as_gifty_does_and_placed_by_their_index() -> N
     assert reply.usage == Usage(4)
 
 
+@pytest.mark.parametrize("missing", [{}, {"index": None}])
+def test_rows_of_which_none_has_an_index_are_in_the_order_of_the_texts(missing: dict[str, Any]) -> None:
+    """F7: a server that answers just what Gifty's client reads, `data[].embedding`."""
+    body = {"data": [{"embedding": [1, 0], **missing}, {"embedding": [0, 2], **missing}]}
+
+    reply, _ = run("embedding", {"texts": ["a", "b"], "input_type": "passage"}, body)
+
+    assert reply.result["embeddings"].tolist() == [[1, 0], [0, 2]]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"embedding": [1, 0]}],
+        [{"embedding": [1, 0]}, {"embedding": [0, 2]}, {"embedding": [3, 3]}],
+        [{"embedding": [1, 0], "index": 0}, {"embedding": [0, 2]}],
+        [{"embedding": [1, 0]}, [0, 2]],
+    ],
+    ids=["too few", "too many", "some have an index", "not an object"],
+)
+def test_an_order_that_is_in_doubt_is_a_bad_answer(rows: list[Any]) -> None:
+    """F7: a vector must never be stored for another text."""
+    with pytest.raises(ProviderError) as caught:
+        run("embedding", {"texts": ["a", "b"], "input_type": "passage"}, {"data": rows})
+
+    assert caught.value.code == "bad_answer"
+
+
 def test_where_prefixes_are_added_over_there_it_is_told_what_the_texts_are() -> None:
     body = {"data": [{"embedding": [0, 2], "index": 0}]}
     flags = OfferSection(applies_prefixes=True)
@@ -67,6 +95,13 @@ def test_a_facade_says_itself_how_it_reranks() -> None:
     reply, _ = run("rerank", {"query": "q", "documents": ["a"]}, {"scores": [0.1], "kind": "bi-encoder"})
 
     assert reply.result["kind"] == "bi-encoder"
+
+
+def test_a_kind_of_reranker_that_is_not_known_here_is_not_called_a_cross_encoder() -> None:
+    """F8."""
+    reply, _ = run("rerank", {"query": "q", "documents": ["a"]}, {"scores": [0.1], "kind": "colbert"})
+
+    assert reply.result["kind"] == "unknown"
 
 
 def test_mappings_are_brought_into_the_order_of_the_names_twins_included() -> None:

@@ -216,6 +216,26 @@ def test_reranking_sends_the_query_and_the_documents_alone() -> None:
     assert body == {"model": "some/model", "query": "q", "documents": ["d"]}
 
 
+@pytest.mark.parametrize(
+    ("provider", "said", "kind"),
+    [
+        ("together", {}, "cross-encoder"),
+        ("openrouter", {}, "cross-encoder"),
+        ("own", {}, "unknown"),
+        ("own", {"kind": "bi-encoder"}, "bi-encoder"),
+    ],
+)
+def test_the_kind_of_a_reranker_is_what_its_server_says(
+    provider: str, said: dict[str, Any], kind: str
+) -> None:
+    """F8: vLLM ranks by an embedding model, too; another facade says what it did."""
+    transport = ScriptedTransport(answered({"results": [{"index": 0, "relevance_score": 0.5}], **said}))
+    section = OWN if provider == "own" else None
+    ask = asking(provider, "rerank", {"query": "q", "documents": ["d"]}, section=section)
+
+    assert OpenaiLikeProvider(transport).run(ask).result["kind"] == kind
+
+
 @pytest.mark.parametrize(("key", "expected"), [(KEY, f"Bearer {KEY}"), ("", None)])
 def test_a_server_without_a_key_gets_none(key: str, expected: str | None) -> None:
     transport = ScriptedTransport(answered(CHAT))

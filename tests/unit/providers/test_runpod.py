@@ -69,7 +69,105 @@ def test_documents_are_reranked_by_their_index() -> None:
     assert transport.body == {
         "input": {"model": "bge-m3", "query": "q", "docs": ["a", "b"], "return_docs": False}
     }
-    assert reply.result == {"scores": [0.9, 0.1], "kind": "cross-encoder"}
+    assert reply.result["scores"] == [0.9, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({"kind": "bi-encoder"}, "bi-encoder"),
+        ({"kind": "cross-encoder"}, "cross-encoder"),
+        ({"kind": "colbert"}, "unknown"),
+        ({}, "unknown"),
+    ],
+)
+def test_the_kind_of_a_reranker_is_what_its_handler_says(said: dict[str, Any], kind: str) -> None:
+    """F8: our own handler says it; the infinity worker says nothing."""
+    output = {"model": "m", "results": [{"relevance_score": 0.1, "index": 0}], **said}
+
+    reply = RunpodProvider(ScriptedTransport(job(output=output))).run(
+        asked("rerank", {"query": "q", "documents": ["a"]})
+    )
+
+    assert reply.result["kind"] == kind
+
+
+SPACE = defaults.SPACES["bge-m3"]
+# As Python's json writes a number of float32, with the separator: 21 bytes measured.
+BYTES_A_NUMBER = 21.2
+
+
+def handler(request: HttpRequest) -> HttpResponse:
+    """Any format's handler: the length of each text is its vector's first number."""
+    work = json.loads(request.body or b"")["input"]
+    if "docs" in work:
+        rows = [{"relevance_score": float(len(d)), "index": i} for i, d in enumerate(work["docs"])]
+        return job(output={"kind": "bi-encoder", "results": rows}, executionTime=500)
+    texts = work.get("texts") or work.get("input") or work["openai_input"]["input"]
+    vectors = [[float(len(text)), 1.0] for text in texts]
+    if "texts" in work:
+        return job(output={"embeddings": vectors}, executionTime=500)
+    data = [{"embedding": row, "index": index} for index, row in enumerate(vectors)]
+    return job(output={"data": data, "usage": {"prompt_tokens": len(texts)}}, executionTime=500)
+
+
+def texts_of(transport: ScriptedTransport) -> list[list[str]]:
+    jobs = [body["input"] for body in transport.bodies]
+    return [
+        work.get("texts") or work.get("input") or work.get("docs") or work["openai_input"]["input"]
+        for work in jobs
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "path", "most"), [(60, "/runsync", 20e6), (1, "/run", 10e6)])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_job_is_no_larger_than_its_answer_may_be_at_runpod(
+    form: str, seconds: float, path: str, most: float
+) -> None:
+    """F9: 10 MB for /run and 20 MB for /runsync; a text of 1024 numbers is answered with 21.7 kB."""
+    texts = ["я" * (1 + n % 7) for n in range(2048)]
+    transport = ScriptedTransport(*[handler] * 12)
+    payload = {"texts": texts, "input_type": "passage"}
+
+    reply = RunpodProvider(transport).run(asked(payload=payload, form=form, seconds=seconds, space=SPACE))
+
+    jobs = texts_of(transport)
+    assert [text for part in jobs for text in part] == texts
+    assert len(jobs) > 1
+    assert all(path in request.url for request in transport.requests)
+    assert max(len(part) for part in jobs) * 1024 * BYTES_A_NUMBER < most
+    assert reply.result["embeddings"][:, 0].tolist() == [len(text) for text in texts]
+    assert reply.billed_seconds == 0.5 * len(jobs)
+    assert reply.usage == (None if form == "gifty" else Usage(2048))
+
+
+@pytest.mark.parametrize("kind", ["embedding", "rerank"])
+def test_a_job_is_no_larger_than_a_request_may_be_at_runpod(kind: str) -> None:
+    """F9: what is sent counts, too."""
+    texts = ["я" * 32_000 for _ in range(400)]
+    payloads = {
+        "embedding": {"texts": texts, "input_type": "passage"},
+        "rerank": {"query": "q" * 30_000, "documents": texts},
+    }
+    transport = ScriptedTransport(*[handler] * 12)
+
+    RunpodProvider(transport).run(asked(kind, payloads[kind], space=SPACE, seconds=60))
+
+    jobs = texts_of(transport)
+    assert sum(map(len, jobs)) == 400
+    assert max(len(request.body or b"") for request in transport.requests) < 20e6
+    assert len(jobs) == 2
+
+
+def test_documents_in_several_jobs_keep_their_order_and_the_kind_that_all_jobs_say() -> None:
+    """F9 and F8."""
+    documents = ["я" * (32_000 - n % 5) for n in range(400)]
+    transport = ScriptedTransport(*[handler] * 12)
+
+    reply = RunpodProvider(transport).run(asked("rerank", {"query": "q", "documents": documents}, seconds=60))
+
+    assert reply.result == {"scores": [len(document) for document in documents], "kind": "bi-encoder"}
+    assert reply.billed_seconds == 1.0
 
 
 def test_the_call_is_held_for_almost_all_of_the_time_that_is_left() -> None:

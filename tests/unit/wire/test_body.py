@@ -262,3 +262,48 @@ def test_a_high_body_and_its_payload_say_the_same_work(
     model: type[Any], body: dict[str, Any], payload: dict[str, Any]
 ) -> None:
     assert parse(model, body).payload() == payload
+
+
+# -- all bad positions of a list -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "more"),
+    [
+        (EmbeddingRequest, "input", {}),
+        (EmbeddingPayload, "texts", {}),
+        (RerankRequest, "documents", {"query": "чай"}),
+        (ClassifyRequest, "external_names", {}),
+    ],
+)
+def test_all_bad_positions_of_a_list_are_named_at_once(
+    model: type[Body], field: str, more: dict[str, Any]
+) -> None:
+    """F3: a caller that mends one text at a time would ask as often as there are empty ones."""
+    refused = refusal(model, {field: ["чай", "", "мёд", " ", "\x00", ""], **more})
+
+    assert (refused.param, refused.code) == (f"{field}.1", "empty_text")
+    assert refused.message == (
+        f"{field}.1, {field}.3, {field}.5: text is empty; {field}.4: text contains NUL (U+0000)"
+    )
+
+
+def test_the_bad_positions_that_are_named_are_bounded_and_the_others_counted() -> None:
+    """F3: 2048 positions make no message."""
+    refused = refusal(EmbeddingRequest, {"input": ["", *["a", ""] * 1000]})
+
+    assert refused.message.startswith("input.0, input.2, input.4, ")
+    assert refused.message.endswith(", input.38: text is empty; and 981 more")
+
+
+def test_bad_positions_are_named_with_the_place_of_their_list() -> None:
+    refused = refusal(EmbeddingPayload, {"texts": ["", "a", ""]}, where="payload")
+
+    assert refused.param == "payload.texts.0"
+    assert refused.message == "payload.texts.0, payload.texts.2: text is empty"
+
+
+def test_an_error_elsewhere_is_not_counted_among_those_of_a_list() -> None:
+    refused = refusal(RerankRequest, {"query": "", "documents": [""]})
+
+    assert refused.message == "query: text is empty"
