@@ -205,8 +205,10 @@ class Failure(StrEnum):
 class ProviderError(GiftyComputeError):
     """A provider could not or would not answer.
 
-    The message is ours alone: providers quote inputs and tracebacks in theirs. `retry_after` is in seconds,
-    None where the provider did not say.
+    The message is ours alone, and callers may read it: providers quote inputs and tracebacks in theirs.
+    `reason` is what operators may read of the provider's own words: redacted, for logs and /ops, never for
+    callers. `status` is that of HTTP, None where no answer came. `retry_after` is in seconds, None where the
+    provider did not say.
     """
 
     code = "provider_error"
@@ -219,8 +221,12 @@ class ProviderError(GiftyComputeError):
         failure: Failure = Failure.FAILOVER,
         code: str | None = None,
         retry_after: float | None = None,
+        status: int | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message or code)
+        self.status = status
+        self.reason = reason
         self.failure = failure
         self.code = code or type(self).code
         self.retry_after = retry_after

@@ -242,7 +242,8 @@ class Inference:
 
     def _halve(self, places: list[_Place], error: Exception) -> None:
         if len(places) == 1:
-            log.warning("a pass of one row failed: %s", type(error).__name__)
+            why = error if isinstance(error, EngineError) else type(error).__name__
+            log.warning("a pass of one row failed: %s", why)
             [(order, _)] = places
             if order.begin():
                 order.future.set_exception(error)

@@ -10,8 +10,11 @@ from typing import Any
 import urllib3
 
 from gifty_compute.engines.llm import Answer
-from gifty_compute.errors import EngineError
+from gifty_compute.errors import EngineError, InvalidResult
 from gifty_compute.logic.recipe import Recipe
+from gifty_compute.redaction import place, redacted, texts_in
+from gifty_compute.wire import words
+from gifty_compute.wire.finish import read_finish
 
 __all__ = ["ServedChat", "open_chat"]
 
@@ -20,7 +23,6 @@ _AT_ONCE = 32
 _PASS_TOKENS = 2**20
 _CHARACTERS_A_TOKEN = 3
 _TIMEOUT = urllib3.Timeout(connect=5, read=600)
-_REASONS = {"stop": "stop", "eos": "stop", "length": "length", "content_filter": "content_filter"}
 _PASSED_ON = ("temperature", "max_tokens")
 
 
@@ -31,7 +33,7 @@ def open_chat(recipe: Recipe) -> ServedChat:
     served = chat.served()
     if chat.model_id not in served:
         known = ", ".join(served) or "nothing"
-        raise EngineError(f"{recipe.url} serves {known}, and not {chat.model_id}")
+        raise EngineError(f"{place(recipe.url)} serves {known}, and not {chat.model_id}")
     return chat
 
 
@@ -42,6 +44,7 @@ class ServedChat:
 
     def __init__(self, url: str, model_id: str) -> None:
         self._url, self.model_id = url.rstrip("/"), model_id
+        self._place = place(self._url)
         self._pool = urllib3.PoolManager(maxsize=_AT_ONCE, retries=False, timeout=_TIMEOUT)
 
     def served(self) -> list[str]:
@@ -76,12 +79,14 @@ class ServedChat:
             choice, usage = body["choices"][0], body["usage"]
             return Answer(
                 str(choice["message"]["content"] or ""),
-                _REASONS[choice["finish_reason"]],
+                read_finish(choice.get("finish_reason")),
                 int(usage["prompt_tokens"]),
                 int(usage["completion_tokens"]),
             )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise EngineError(f"{self._url} answered no chat completion") from error
+        except InvalidResult as error:
+            raise EngineError(f"{self._place}: {error}") from error
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise EngineError(f"{self._place} answered no chat completion") from error
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         try:
@@ -92,11 +97,22 @@ class ServedChat:
                 headers={"content-type": "application/json"},
             )
         except urllib3.exceptions.HTTPError as error:
-            raise EngineError(f"{self._url} cannot be reached: {type(error).__name__}") from error
+            raise EngineError(f"{self._place} cannot be reached: {type(error).__name__}") from error
         if response.status != 200:
-            raise EngineError(f"{self._url}{path} answered {response.status}")
+            said = _said(response.data)
+            reason = redacted(said, payload=texts_in(body), keep=[self.model_id]) if said else None
+            why = f": {reason}" if reason else ""
+            raise EngineError(f"{self._place}{path} answered {response.status}{why}")
         try:
             answered = json.loads(response.data)
         except ValueError as error:
-            raise EngineError(f"{self._url}{path} answered what is not JSON") from error
+            raise EngineError(f"{self._place}{path} answered what is not JSON") from error
         return answered if isinstance(answered, dict) else {}
+
+
+def _said(body: bytes) -> str | None:
+    """What the server says of its error; it may quote the conversation."""
+    try:
+        return words.of_body(json.loads(body))
+    except ValueError:
+        return words.of_page(body)

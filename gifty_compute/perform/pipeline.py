@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from gifty_compute.clock import Deadline
-from gifty_compute.errors import GiftyComputeError, OutOfMemory, Unavailable
+from gifty_compute.errors import EngineError, GiftyComputeError, OutOfMemory, Unavailable
 from gifty_compute.perform.hand import Hand
 from gifty_compute.perform.pace import MOST_IN_HAND, Load, Pace, items_of
 from gifty_compute.perform.reports import Reports, failure
@@ -222,7 +222,9 @@ class Pipeline:
         )
 
     def _failed(self, work: _Work, error: Exception) -> None:
-        log.warning("task %s: attempt %d failed: %s", work.task.id, work.task.attempt, type(error).__name__)
+        # The texts of EngineError are ours; foreign code may quote the payload in those of its own.
+        why = error if isinstance(error, EngineError) else type(error).__name__
+        log.warning("task %s: attempt %d failed: %s", work.task.id, work.task.attempt, why)
         work.is_done = self._fails = True
         if isinstance(error, MemoryError | OutOfMemory):
             self.pace.halve()

@@ -9,7 +9,7 @@ from typing import Any
 
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError
 from gifty_compute.providers.base import Ask, Delta, Reply, Usage
-from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, streamed
+from gifty_compute.providers.completion import Prompt, ending, finished, streamed
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import bad_answer, not_served
 from gifty_compute.providers.foreign import count, dig
@@ -19,13 +19,6 @@ from gifty_compute.transport.base import HttpResponse, Transport
 __all__ = ["AnthropicProvider"]
 
 _VERSION = "2023-06-01"
-_REASONS = {
-    "end_turn": STOPPED,
-    "stop_sequence": STOPPED,
-    "max_tokens": CUT,
-    "model_context_window_exceeded": CUT,
-    "refusal": REFUSED,
-}
 # The status that each type of error has outside a stream.
 _STATUSES = {
     "invalid_request_error": 400,
@@ -67,13 +60,14 @@ class AnthropicProvider:
         events = self._exchange.events(
             ask, "/v1/messages", request, headers=_headers(ask), judge=partial(_error, ask)
         )
-        return streamed(events, _Reader())
+        return streamed(ask, events, _Reader(ask))
 
 
 @dataclass
 class _Reader:
     """Reads the events of one stream, and adds up what they say was used."""
 
+    ask: Ask
     used: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, data: bytes) -> Delta | None:
@@ -85,11 +79,13 @@ class _Reader:
                 return Delta(_text(event.get("delta"), "text_delta"))
             case "message_delta":
                 self.used = _later(self.used, event.get("usage"))
-                return Delta("", _reason(dig(event, "delta", "stop_reason")), _usage(self.used))
+                said = dig(event, "delta", "stop_reason")
+                reason = ending(self.ask, said) if said else None
+                return Delta("", reason, _usage(self.used), said=said)
             case "message_stop":
                 return None
             case "error":
-                raise _judge(_inside(event))
+                raise _judge(_inside(event, self.ask))
         return Delta()
 
 
@@ -125,12 +121,12 @@ def _request(ask: Ask) -> dict[str, Any]:
 
 def _reply(ask: Ask, body: dict[str, Any]) -> Reply:
     if body.get("type") == "error":
-        raise _judge(_inside(body))
-    blocks, reason = body.get("content"), _reason(body.get("stop_reason"))
-    if not isinstance(blocks, list) or reason is None:
+        raise _judge(_inside(body, ask))
+    blocks, said = body.get("content"), body.get("stop_reason")
+    if not isinstance(blocks, list):
         raise bad_answer("answered without a finished message")
     text = "".join(_text(block, "text") for block in blocks)
-    return Reply(finished(ask, text, reason), _usage(body.get("usage")))
+    return Reply(finished(ask, text, ending(ask, said), said), _usage(body.get("usage")))
 
 
 def _text(block: Any, kind: str) -> str:
@@ -141,15 +137,6 @@ def _text(block: Any, kind: str) -> str:
     if not isinstance(text, str):
         raise bad_answer("answered a text block without text")
     return text
-
-
-def _reason(said: Any) -> str | None:
-    if said is None:
-        return None
-    reason = _REASONS.get(str(said))
-    if reason is None:
-        raise bad_answer("the answer ended for a reason that makes it none")
-    return reason
 
 
 def _later(used: dict[str, Any], news: Any) -> dict[str, Any]:
@@ -168,12 +155,12 @@ def _usage(used: Any) -> Usage | None:
 
 
 def _error(ask: Ask, response: HttpResponse) -> ProviderError:
-    return _judge(Rejection.of(response, ask.deadline.clock.now()))
+    return _judge(Rejection.of(response, ask))
 
 
-def _inside(answer: dict[str, Any]) -> Rejection:
+def _inside(answer: dict[str, Any], ask: Ask) -> Rejection:
     """The error that came with status 200: in a stream there is no other way."""
-    rejection = Rejection.inside(answer.get("error"))
+    rejection = Rejection.inside(answer.get("error"), ask)
     return replace(rejection, status=_STATUSES.get(str(rejection.says("type")), rejection.status))
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from gifty_compute.clock import Deadline
 from gifty_compute.logic.file import SpaceSection
 from gifty_compute.logic.logic import Offer
+from gifty_compute.redaction import redacted, texts_in
 
 __all__ = ["QUIET", "Ask", "Delta", "Provider", "Reply", "Site", "StreamingProvider", "Usage"]
+
+# Fields of a payload that hold nothing of what its caller wrote.
+_NO_CONTENT = frozenset({"model", "input_type", "max_tokens", "temperature", "json_mode"})
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,20 @@ class Ask:
             return texts
         prefix = self.space.prefixes.get(self.payload["input_type"], "")
         return [prefix + text for text in texts] if prefix else texts
+
+    def tellable(self, words: str) -> str | None:
+        """What operators may read of the provider's own words: no payload, no key, no other secret.
+
+        The payload's `model` stays: it is what operators look for in an error. None where nothing is left.
+        """
+        said = {name: value for name, value in self.payload.items() if name not in _NO_CONTENT}
+        secrets = [self.site.key, *self.offer.section.headers.values(), urlsplit(self.site.base_url).password]
+        return redacted(
+            words,
+            payload=texts_in(said),
+            secrets=[secret for secret in secrets if secret],
+            keep=[self.offer.model_id],
+        )
 
     @property
     def input_type(self) -> str | None:
@@ -84,6 +103,8 @@ class Delta:
     usage: Usage | None = None
     cost_usd: float | None = None
     """Of the whole answer, as the provider itself says; None where it does not."""
+    said: Any = field(default=None, repr=False)
+    """The provider's own word for the end; it stays within the adapters."""
 
 
 QUIET = Delta()

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from gifty_compute.providers.base import Ask, Delta, Reply, Usage
-from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished
+from gifty_compute.providers.completion import Prompt, ending, finished
 from gifty_compute.providers.dialects import PLAIN, Dialect
 from gifty_compute.providers.failures import bad_answer
 from gifty_compute.providers.foreign import amount, count, dig
 from gifty_compute.providers.rejection import Rejection
+from gifty_compute.wire.finish import REFUSED
 
 __all__ = ["chat_piece", "chat_reply", "chat_request", "cost_of", "refuse_error", "usage_of"]
-
-_REASONS = {"stop": STOPPED, "eos": STOPPED, "length": CUT, "content_filter": REFUSED}
 
 
 def chat_request(ask: Ask, dialect: Dialect = PLAIN) -> dict[str, Any]:
@@ -34,32 +33,35 @@ def chat_request(ask: Ask, dialect: Dialect = PLAIN) -> dict[str, Any]:
 
 def chat_reply(ask: Ask, body: dict[str, Any], dialect: Dialect = PLAIN) -> Reply:
     """The reply that a whole answer holds. Raises ProviderError where it holds none."""
-    refuse_error(body, dialect)
+    refuse_error(ask, body, dialect)
     choice = _choice(body)
-    text, reason = dig(choice, "message", "content"), _reason(choice)
-    if reason is None or not (text is None or isinstance(text, str)):
+    text = dig(choice, "message", "content")
+    if not (text is None or isinstance(text, str)):
         raise bad_answer("answered without a finished message")
-    if text is None and dig(choice, "message", "refusal"):
-        reason = REFUSED
-    return Reply(finished(ask, text or "", reason), usage_of(body), cost_of(ask, body))
+    said = choice.get("finish_reason")
+    reason = REFUSED if text is None and dig(choice, "message", "refusal") else ending(ask, said)
+    return Reply(finished(ask, text or "", reason, said), usage_of(body), cost_of(ask, body))
 
 
 def chat_piece(ask: Ask, chunk: dict[str, Any], dialect: Dialect = PLAIN) -> Delta:
     """What one chunk of a stream holds; often only a part of text, reason, usage and cost."""
-    refuse_error(chunk, dialect)
+    refuse_error(ask, chunk, dialect)
     choice = _choice(chunk)
     text = dig(choice, "delta", "content")
     if not (text is None or isinstance(text, str)):
         raise bad_answer("streamed something that is no text")
-    return Delta(text or "", _reason(choice), usage_of(chunk), cost_of(ask, chunk))
+    said = choice.get("finish_reason")
+    # Some servers send "" with every piece: it is no end.
+    reason = ending(ask, said) if said not in (None, "") else None
+    return Delta(text or "", reason, usage_of(chunk), cost_of(ask, chunk), said)
 
 
-def refuse_error(body: dict[str, Any], dialect: Dialect = PLAIN) -> None:
+def refuse_error(ask: Ask, body: dict[str, Any], dialect: Dialect = PLAIN) -> None:
     """Raises ProviderError for an answer, or a part of one, that tells an error in place of its content."""
     choice = _choice(body)
     error = body.get("error") or choice.get("error") or dig(body, "x_groq", "error")
     if error or choice.get("finish_reason") == "error":
-        raise dialect.error(Rejection.inside(error or {}))
+        raise dialect.error(Rejection.inside(error or {}, ask))
 
 
 def usage_of(body: dict[str, Any]) -> Usage | None:
@@ -88,13 +90,3 @@ def _choice(body: dict[str, Any]) -> dict[str, Any]:
     """The first choice; an empty one where there is none."""
     choice = dig(body, "choices", 0)
     return choice if isinstance(choice, dict) else {}
-
-
-def _reason(choice: dict[str, Any]) -> str | None:
-    said = choice.get("finish_reason")
-    if said is None:
-        return None
-    reason = _REASONS.get(str(said))
-    if reason is None:
-        raise bad_answer("the answer ended for a reason that makes it none")
-    return reason

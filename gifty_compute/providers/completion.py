@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gifty_compute.errors import Failure, InvalidRequest, ProviderError
+from gifty_compute.errors import Failure, InvalidRequest, InvalidResult, ProviderError
 from gifty_compute.providers.base import QUIET, Ask, Delta
 from gifty_compute.providers.failures import bad_answer
+from gifty_compute.wire.finish import CUT, REFUSED, STOPPED, is_known, read_finish
 from gifty_compute.wire.questions import in_words, unfenced
 
-__all__ = ["CUT", "REFUSED", "STOPPED", "Prompt", "finished", "streamed"]
+__all__ = ["Prompt", "ending", "finished", "streamed"]
 
-# Why an answer ended, in the contract's words.
-STOPPED, CUT, REFUSED = "stop", "length", "content_filter"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,28 +53,47 @@ class Prompt:
         return cls(_joined(system), turns, "prompt" if structured == "prompt" else "json")
 
 
-def finished(ask: Ask, text: str, reason: str) -> dict[str, Any]:
-    """The result of an answer that came as a whole.
+def ending(ask: Ask, said: Any) -> str:
+    """`stop`, `length` or `content_filter`, by the word that the provider has for the end of its answer.
+
+    A word that is not known counts as `stop`, and the log names it. Raises ProviderError (bad_answer) for an
+    end that leaves no answer.
+    """
+    try:
+        reason = read_finish(said)
+    except InvalidResult as error:
+        raise bad_answer(error.message, reason=_ended_by(ask, said)) from error
+    if said and not is_known(said):
+        word = ask.tellable(said) or "a word that may not be told"
+        log.info("an answer of %s ended by %s, which is taken for stop", ask.offer.provider, word)
+    return reason
+
+
+def finished(ask: Ask, text: str, reason: str, said: Any = None) -> dict[str, Any]:
+    """The result of an answer that came as a whole; `said` is the provider's own word for its end.
 
     Raises ProviderError: refused, truncated (no text before the cap, or half of a JSON text), bad_answer.
     """
     if reason == REFUSED or not text.strip():
-        raise _nothing(reason)
+        raise _nothing(reason, _ended_by(ask, said))
     if _wants_json(ask):
         if reason == CUT:
-            raise _nothing(reason)
+            raise _nothing(reason, _ended_by(ask, said))
         text = unfenced(text)
     return {"content": text, "finish_reason": reason}
 
 
-def streamed(events: Generator[bytes, None, None], read: Callable[[bytes], Delta | None]) -> Iterator[Delta]:
+def streamed(
+    ask: Ask, events: Generator[bytes, None, None], read: Callable[[bytes], Delta | None]
+) -> Iterator[Delta]:
     """A stream's text as it comes, then one last Delta with the finish reason, the usage and the cost.
 
     `events` are those of an Exchange; `read` says what one holds, None if it is the end of all. Reason and
-    usage may be told at any time. Raises ProviderError: cut_off where no reason was told; where there was no
-    text, what `finished` would raise. Closes `events` in any case.
+    usage may be told at any time; without a reason the end of all is a `stop`. Raises ProviderError: cut_off
+    where neither was told; where there was no text, what `finished` would raise. Closes `events` in any case.
     """
-    has_text, reason, usage, cost = False, None, None, None
+    has_text, is_over = False, False
+    reason, said, usage, cost = None, None, None, None
     with closing(events):
         for data in events:
             if not data:
@@ -81,16 +101,20 @@ def streamed(events: Generator[bytes, None, None], read: Callable[[bytes], Delta
                 continue
             piece = read(data)
             if piece is None:
+                is_over = True
                 break
             reason, usage = piece.finish_reason or reason, piece.usage or usage
+            said = piece.said or said
             cost = piece.cost_usd if piece.cost_usd is not None else cost
             has_text = has_text or bool(piece.text.strip())
             if piece.text:
                 yield Delta(piece.text)
+    if reason is None and is_over:
+        reason = STOPPED
     if reason is None:
         raise bad_answer("the stream ended before the answer did", code="cut_off")
     if not has_text:
-        raise _nothing(reason)
+        raise _nothing(reason, _ended_by(ask, said))
     yield Delta(finish_reason=reason, usage=usage, cost_usd=cost)
 
 
@@ -102,10 +126,17 @@ def _joined(system: list[str]) -> str | None:
     return "\n\n".join(system) or None
 
 
-def _nothing(reason: str) -> ProviderError:
+def _nothing(reason: str, said: str | None = None) -> ProviderError:
     """Why there is no answer to give, by the reason for which it ended."""
     if reason == REFUSED:
-        return ProviderError("the model refused to answer", failure=Failure.FATAL, code="refused")
+        message = "the model refused to answer"
+        return ProviderError(message, failure=Failure.FATAL, code="refused", status=200, reason=said)
     if reason == CUT:
-        return bad_answer("the answer was cut off by max_tokens", code="truncated")
-    return bad_answer("the answer has no text")
+        return bad_answer("the answer was cut off by max_tokens", code="truncated", reason=said)
+    return bad_answer("the answer has no text", reason=said)
+
+
+def _ended_by(ask: Ask, said: Any) -> str | None:
+    """The provider's own word for the end of its answer, for operators."""
+    word = ask.tellable(said) if isinstance(said, str) else None
+    return f"it ended by {word}" if word else None

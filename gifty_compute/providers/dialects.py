@@ -23,6 +23,8 @@ def _plain_error(rejection: Rejection) -> ProviderError:
     code = rejection.says("code")
     if code in _CONFIG_CODES:
         return rejection.become(Failure.CONFIG, code)
+    if rejection.status == 400 and rejection.names_model():
+        return rejection.become(Failure.CONFIG, "model_not_found")
     return rejection.become(code=rejection.code("code") if rejection.status in (200, 400) else None)
 
 

@@ -49,11 +49,17 @@ _COINED = re.compile(r"[A-Za-z]+(_[A-Za-z]+)+|[A-Za-z]+(Error|Exception)")
 
 
 def by_status(
-    status: int, *, failure: Failure | None = None, code: str | None = None, wait: float | None = None
+    status: int,
+    *,
+    failure: Failure | None = None,
+    code: str | None = None,
+    wait: float | None = None,
+    reason: str | None = None,
 ) -> ProviderError:
     """The error for this status; `failure` and `code` where the provider's own words say more.
 
     `wait` is in seconds, as the provider asked for it. A 429 without it is no reason to try there again.
+    `reason` is what operators may read of its words (`Ask.tellable`).
     """
     said = _CODES.get(status, f"http_{status}")
     if failure is None and status == 429 and wait is None:
@@ -63,6 +69,8 @@ def by_status(
         failure=failure or _BY_STATUS.get(status, Failure.FAILOVER),
         code=code or said,
         retry_after=wait,
+        status=status,
+        reason=reason,
     )
 
 
@@ -72,9 +80,9 @@ def by_transport(error: TransportError) -> ProviderError:
     return ProviderError(error.message, failure=failure, code=error.code)
 
 
-def bad_answer(why: str, *, code: str = "bad_answer") -> ProviderError:
-    """The error for a 200 that holds no answer; `why` is ours, never the provider's text."""
-    return ProviderError(why, failure=Failure.FAILOVER, code=code)
+def bad_answer(why: str, *, code: str = "bad_answer", reason: str | None = None) -> ProviderError:
+    """The error for a 200 that holds no answer; `why` is ours, `reason` what may be told of its own."""
+    return ProviderError(why, failure=Failure.FAILOVER, code=code, status=200, reason=reason)
 
 
 def not_served(ask: Ask) -> InvalidRequest:

@@ -12,13 +12,14 @@ from urllib.parse import quote
 from gifty_compute.arrays import np, npt
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.providers.base import Ask, Delta, Reply, Usage
-from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, streamed
+from gifty_compute.providers.completion import Prompt, ending, finished, streamed
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import bad_answer, by_status, not_served
 from gifty_compute.providers.foreign import count, dig
 from gifty_compute.providers.rejection import Rejection
 from gifty_compute.providers.rows import float_rows, portions, total_usage
 from gifty_compute.transport.base import HttpResponse, Transport
+from gifty_compute.wire.finish import REFUSED
 
 __all__ = ["GeminiProvider"]
 
@@ -27,19 +28,9 @@ _VERSION = "v1beta"
 _TEXTS_PER_CALL = 100
 _TASKS = {"query": "RETRIEVAL_QUERY", "passage": "RETRIEVAL_DOCUMENT"}
 _ROLES = {"user": "user", "assistant": "model"}
-_REASONS = {
-    "STOP": STOPPED,
-    "MAX_TOKENS": CUT,
-    "BLOCKLIST": REFUSED,
-    "LANGUAGE": REFUSED,
-    "MODEL_ARMOR": REFUSED,
-    "PROHIBITED_CONTENT": REFUSED,
-    "RECITATION": REFUSED,
-    "SAFETY": REFUSED,
-    "SPII": REFUSED,
-}
 # The account, not the request, has broken the rules.
 _ACCOUNT_LIMITED = "PUP_LIMITED_DISABLED"
+_BLOCKED = "blockReason "
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
@@ -62,7 +53,7 @@ class GeminiProvider:
         events = self._exchange.events(
             ask, path, _request(ask), headers=_headers(ask), judge=partial(_error, ask)
         )
-        return streamed(events, _piece)
+        return streamed(ask, events, partial(_piece, ask))
 
     def _embed(self, ask: Ask) -> Reply:
         """All texts, in as many calls one after the other as the API's limit asks for."""
@@ -158,15 +149,16 @@ def _thinking(effort: str | None) -> dict[str, Any] | None:
 
 
 def _reply(ask: Ask, body: dict[str, Any]) -> Reply:
-    text, reason = _text(body), _reason(body)
-    if reason is None:
-        raise bad_answer("answered without a finished candidate")
-    return Reply(finished(ask, text, reason), _usage(body))
+    text, said = _text(body), _said(ask, body)
+    if said is None and dig(body, "candidates", 0) is None:
+        raise bad_answer("answered without a candidate")
+    return Reply(finished(ask, text, _reason(ask, said), said), _usage(body))
 
 
-def _piece(data: bytes) -> Delta:
+def _piece(ask: Ask, data: bytes) -> Delta:
     chunk = event_object(data)
-    return Delta(_text(chunk), _reason(chunk), _usage(chunk))
+    said = _said(ask, chunk)
+    return Delta(_text(chunk), _reason(ask, said) if said else None, _usage(chunk), said=said)
 
 
 def _text(body: dict[str, Any]) -> str:
@@ -180,20 +172,23 @@ def _text(body: dict[str, Any]) -> str:
     return "".join(texts)
 
 
-def _reason(body: dict[str, Any]) -> str | None:
-    """Why the answer ended; None while it has not. Raises ProviderError for an end that leaves no answer."""
+def _said(ask: Ask, body: dict[str, Any]) -> Any:
+    """Gemini's word for the end of the answer; None while it has not ended.
+
+    Raises ProviderError for an error in place of an answer.
+    """
     if body.get("error"):
-        raise _judge(Rejection.inside(body["error"]))
+        raise _judge(Rejection.inside(body["error"], ask))
     said = dig(body, "candidates", 0, "finishReason")
-    if said is None:
-        # A blocked prompt has no candidates, and status 200.
-        return REFUSED if dig(body, "promptFeedback", "blockReason") else None
     if said == _ACCOUNT_LIMITED:
-        raise by_status(200, failure=Failure.CONFIG, code="account_limited")
-    reason = _REASONS.get(str(said))
-    if reason is None:
-        raise bad_answer("the answer ended for a reason that makes it none")
-    return reason
+        raise by_status(200, failure=Failure.CONFIG, code="account_limited", reason=_ACCOUNT_LIMITED)
+    # A blocked prompt has no candidates, and status 200.
+    blocked = dig(body, "promptFeedback", "blockReason") if said is None else None
+    return f"{_BLOCKED}{blocked}" if blocked else said
+
+
+def _reason(ask: Ask, said: Any) -> str:
+    return REFUSED if isinstance(said, str) and said.startswith(_BLOCKED) else ending(ask, said)
 
 
 def _usage(body: dict[str, Any]) -> Usage | None:
@@ -207,7 +202,7 @@ def _usage(body: dict[str, Any]) -> Usage | None:
 
 
 def _error(ask: Ask, response: HttpResponse) -> ProviderError:
-    return _judge(Rejection.of(response, ask.deadline.clock.now()))
+    return _judge(Rejection.of(response, ask))
 
 
 def _judge(rejection: Rejection) -> ProviderError:

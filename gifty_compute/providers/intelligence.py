@@ -128,7 +128,7 @@ def _version(answer: dict[str, Any]) -> str | None:
 
 
 def _error(ask: Ask, response: HttpResponse) -> ProviderError:
-    rejection = Rejection.of(response, ask.deadline.clock.now())
+    rejection = Rejection.of(response, ask)
     code = rejection.says("code")
     if code in _NOT_ROUTED:
         return rejection.become(Failure.CONFIG, code)

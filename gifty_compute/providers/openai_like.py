@@ -58,7 +58,7 @@ class OpenaiLikeProvider:
         events = self._exchange.events(
             ask, "/chat/completions", request, headers=_headers(ask), judge=partial(_error, ask)
         )
-        return streamed(events, partial(_piece, ask, dialect))
+        return streamed(ask, events, partial(_piece, ask, dialect))
 
     def _embed(self, ask: Ask) -> Reply:
         """All texts, in as many calls one after the other as the server's limit asks for."""
@@ -69,7 +69,7 @@ class OpenaiLikeProvider:
         for texts in portions(ask.texts, _dialect(ask).texts_per_call):
             request = {"model": ask.offer.model_id, "input": texts, **told}
             body = self._post(ask, "/embeddings", request)
-            refuse_error(body, _dialect(ask))
+            refuse_error(ask, body, _dialect(ask))
             rows += [row.get("embedding") for row in by_index(body.get("data"), len(texts))]
             usages.append(usage_of(body))
             costs.append(cost_of(ask, body))
@@ -79,7 +79,7 @@ class OpenaiLikeProvider:
         documents = ask.payload["documents"]
         request = {"model": ask.offer.model_id, "query": ask.payload["query"], "documents": documents}
         body = self._post(ask, "/rerank", request)
-        refuse_error(body, _dialect(ask))
+        refuse_error(ask, body, _dialect(ask))
         scores = [row.get("relevance_score") for row in by_index(body.get("results"), len(documents))]
         kind = reranker_kind(body, silent=_dialect(ask).reranker)
         return Reply({"scores": scores, "kind": kind}, usage_of(body), cost_of(ask, body))
@@ -109,4 +109,4 @@ def _headers(ask: Ask) -> Mapping[str, str]:
 
 
 def _error(ask: Ask, response: HttpResponse) -> ProviderError:
-    return _dialect(ask).error(Rejection.of(response, ask.deadline.clock.now()))
+    return _dialect(ask).error(Rejection.of(response, ask))

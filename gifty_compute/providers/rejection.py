@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, Self
 
 import orjson
 
 from gifty_compute.errors import Failure, ProviderError
+from gifty_compute.providers.base import Ask
 from gifty_compute.providers.failures import by_status, coined, retry_after, word
 from gifty_compute.providers.foreign import dig
 from gifty_compute.transport.base import HttpResponse
+from gifty_compute.wire import words
 
 __all__ = ["Rejection"]
 
 # What these say holds also when they come from a proxy, as a page; of any other page nothing is believed.
 _BELIEVED_OF_A_PAGE = frozenset({401, 403, 404, 429}) | frozenset(range(500, 600))
 
+# litellm/proxy/route_llm_request.py: 400, without a code of its own.
+_LITELLM = re.compile(r"(?:litellm\.\w+: )?(?:/?[\w/-]+: )?Invalid model name passed in model=")
+
 
 @dataclass(frozen=True)
 class Rejection:
-    """The status and what else was said. The provider's own text stays in here: it may quote the input."""
+    """The status and what else was said. The provider's own text stays in here: it may quote the input.
+
+    What operators may read of it is in `reason`.
+    """
 
     status: int
     """200 for an error inside an answer that says no status."""
@@ -33,10 +41,14 @@ class Rejection:
     """Whether the body is no JSON: a proxy's word, most likely."""
     is_final: bool = False
     """Whether the headers ask not to try again."""
+    reason: str | None = field(default=None, repr=False)
+    """What operators may read of the provider's own words: no payload, no secret."""
+    model_id: str = ""
+    """The model that was asked for."""
 
     @classmethod
-    def of(cls, response: HttpResponse, now: datetime) -> Self:
-        """What this answer says; `now` is the wall clock, for a Retry-After that names a date."""
+    def of(cls, response: HttpResponse, ask: Ask) -> Self:
+        """What this answer to `ask` says."""
         try:
             body = orjson.loads(response.body)
         except orjson.JSONDecodeError:
@@ -46,20 +58,23 @@ class Rejection:
         return cls(
             response.status,
             _error_object(body),
-            retry_after(response.headers, now),
+            retry_after(response.headers, ask.deadline.clock.now()),
             is_page,
             response.headers.get("x-should-retry") == "false",
+            _tellable(ask, words.of_page(response.body) if is_page else words.of_body(body)),
+            ask.offer.model_id,
         )
 
     @classmethod
-    def inside(cls, error: Any) -> Self:
+    def inside(cls, error: Any, ask: Ask) -> Self:
         """What an error inside an answer says: its own code is the status if it is one."""
         said = _error_object({"error": error})
+        reason = _tellable(ask, words.of_body({"error": error}))
         for name in ("code", "http_status", "status"):
             status = said.get(name)
             if type(status) is int and 400 <= status < 600:
-                return cls(status, said)
-        return cls(200, said)
+                return cls(status, said, reason=reason, model_id=ask.offer.model_id)
+        return cls(200, said, reason=reason, model_id=ask.offer.model_id)
 
     def says(self, *path: str | int) -> str | None:
         """The short word at this place of the error object, to compare; None where there is no such thing."""
@@ -74,6 +89,18 @@ class Rejection:
         message = self.error.get("message")
         return isinstance(message, str) and message.startswith(beginnings)
 
+    def names_model(self) -> bool:
+        """Whether the word is that the model which was asked for is not served, or not for this.
+
+        OpenAI's form names the field that is at fault. LiteLLM names none; its sentence begins the message,
+        where nothing of a caller's text can stand.
+        """
+        if self.error.get("param") == "model":
+            return True
+        message = self.error.get("message")
+        found = _LITELLM.match(message) if isinstance(message, str) else None
+        return found is not None and found.string.startswith(self.model_id, found.end())
+
     def waiting(self, seconds: float | None) -> Self:
         """The same with the wait that its body asks for; None leaves it as the headers said."""
         return self if seconds is None else replace(self, wait=seconds)
@@ -84,10 +111,14 @@ class Rejection:
             failure, code = Failure.FAILOVER, "not_json"
         if self.status == 200 and code is None:
             code = "error_inside"
-        error = by_status(self.status, failure=failure, code=code, wait=self.wait)
+        error = by_status(self.status, failure=failure, code=code, wait=self.wait, reason=self.reason)
         if self.is_final and error.failure is Failure.RETRY:
-            return by_status(self.status, failure=Failure.FAILOVER, code=code, wait=self.wait)
+            error.failure = Failure.FAILOVER
         return error
+
+
+def _tellable(ask: Ask, said: str | None) -> str | None:
+    return ask.tellable(said) if said else None
 
 
 def _error_object(body: Any) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class RunpodProvider:
         job_id = told.get("id")
         if isinstance(job_id, str) and _is_waiting(told):
             told = self._await(ask, job_id)
-        return _output(told)
+        return _output(ask, told)
 
     def _await(self, ask: Ask, job_id: str) -> dict[str, Any]:
         """The job's last word. Where it cannot be had the job is cancelled: nobody will ask for it again."""
@@ -250,25 +250,25 @@ def _told(ask: Ask, response: HttpResponse, gone: Failure | None = None) -> dict
     return as_object(response)
 
 
-def _output(told: dict[str, Any]) -> tuple[Any, float | None]:
+def _output(ask: Ask, told: dict[str, Any]) -> tuple[Any, float | None]:
     """The output of a job that has ended. Raises ProviderError where it ended without one."""
     milliseconds = amount(told.get("executionTime"))
     seconds = None if milliseconds is None else milliseconds / 1000
     status, output = told.get("status"), told.get("output")
     if status != "COMPLETED":
-        raise _failed(status, told.get("error"))
+        raise _failed(ask, status, told.get("error"))
     if isinstance(output, list) and len(output) == 1:
         # The worker's OpenAI route answers a list that holds the one object.
         [output] = output
     if dig(output, "object") == "error" or dig(output, "error"):
         message = dig(output, "message") or dig(output, "error")
-        raise _refused(str(message), code="error_inside")
+        raise _refused(ask, str(message), code="error_inside")
     if output is None:
         raise bad_answer("the job is completed and has no output")
     return output, seconds
 
 
-def _failed(status: Any, error: Any) -> ProviderError:
+def _failed(ask: Ask, status: Any, error: Any) -> ProviderError:
     """Of a job that FAILED, TIMED_OUT or was CANCELLED; an exception's error is JSON in a string."""
     code = {"TIMED_OUT": "job_timed_out", "CANCELLED": "job_cancelled", "FAILED": "job_failed"}.get(
         str(status)
@@ -281,18 +281,19 @@ def _failed(status: Any, error: Any) -> ProviderError:
         told = None
     named = str(dig(told, "error_type") or "").removeprefix("<class '").removesuffix("'>")
     kind = coined(named.rpartition(".")[2])
-    return _refused(str(dig(told, "error_message") or error or ""), code=kind or code)
+    return _refused(ask, str(dig(told, "error_message") or error or ""), code=kind or code)
 
 
-def _refused(message: str, *, code: str) -> ProviderError:
+def _refused(ask: Ask, message: str, *, code: str) -> ProviderError:
     """FATAL only where the message is plainly about the input: out of memory is labelled the same."""
     of_the_input = any(words in message.lower() for words in _OF_THE_INPUT)
     failure = Failure.FATAL if of_the_input else Failure.FAILOVER
-    return ProviderError(f"the job failed ({code})", failure=failure, code=code)
+    reason = ask.tellable(message)
+    return ProviderError(f"the job failed ({code})", failure=failure, code=code, status=200, reason=reason)
 
 
 def _error(ask: Ask, response: HttpResponse, gone: Failure | None) -> ProviderError:
-    rejection = Rejection.of(response, ask.deadline.clock.now())
+    rejection = Rejection.of(response, ask)
     if response.status == 404 and gone is not None:
         return rejection.become(gone, _GONE)
     return rejection.become()

@@ -10,25 +10,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Protocol
 
 from gifty_compute.clock import Clock
 from gifty_compute.errors import Failure, ProviderError
-from gifty_compute.logic.file import BreakerSection
 from gifty_compute.routing.call import Call
-from gifty_compute.routing.guard import Candidate, Outcome
+from gifty_compute.routing.circuit import LOOK_SECONDS, TRIAL_SECONDS, Cause, Circuit, CircuitState
+from gifty_compute.routing.guard import Candidate, Outcome, Wait
 
-__all__ = ["Breakers", "Circuit", "Marks"]
+__all__ = ["Breakers", "Marks"]
 
 log = logging.getLogger(__name__)
 
-# A trial whose caller vanished is given up after this.
-_TRIAL_SECONDS = 30.0
-# While another process makes the trial, this one looks again after this.
-_LOOK_SECONDS = 1.0
-# A Retry-After beyond this is looked at again all the same.
-_LONGEST_SECONDS = 3600.0
 # Callers name models, and a name that nobody serves fails: what is remembered of circuits has an end.
 _MOST_CIRCUITS = 1000
 # A caller with very little time learns nothing about the provider: its timeout counts only if the attempt had
@@ -48,12 +42,28 @@ class Marks(Protocol):
         """Whether some process opened this circuit, its time is over, and nobody has closed it yet."""
         ...
 
-    def open(self, name: str, seconds: float) -> None:
-        """Tells the others; a trial that was made is over."""
+    def cause(self, name: str) -> str:
+        """What was told with the mark that is known here; empty where there is none."""
+        ...
+
+    def names(self) -> list[str]:
+        """The circuits that some process says are open, or half-open."""
+        ...
+
+    def open(self, name: str, seconds: float, cause: str = "") -> None:
+        """Tells the others, and why; a trial that was made is over."""
         ...
 
     def close(self, name: str) -> None:
         """Tells the others; a trial that was made is over."""
+        ...
+
+    def reset(self, name: str) -> None:
+        """Closes it for all processes, also for those whose own experience opened it before this moment."""
+        ...
+
+    def was_reset(self, name: str, since: float) -> bool:
+        """Whether some process has reset it after this moment of the monotonic clock."""
         ...
 
     def give_up(self, name: str) -> None:
@@ -65,46 +75,6 @@ class Marks(Protocol):
         ...
 
 
-@dataclass
-class Circuit:
-    """One circuit's state; moments are of the monotonic clock."""
-
-    failures: int = 0
-    open_until: float = 0.0
-    trial_until: float = 0.0
-
-    @property
-    def closed(self) -> bool:
-        return self.open_until == 0.0
-
-    def wait(self, now: float) -> float:
-        """Seconds until an attempt may begin: 0 where closed, or half-open with its trial untaken."""
-        return max(0.0, self.open_until - now, self.trial_until - now)
-
-    def begin_trial(self, now: float) -> None:
-        """It is half-open, also if it was another process that opened it, and this is its trial."""
-        self.open_until = self.open_until or now
-        self.trial_until = now + _TRIAL_SECONDS
-
-    def succeed(self) -> None:
-        self.failures, self.open_until, self.trial_until = 0, 0.0, 0.0
-
-    def fail(self, error: ProviderError, now: float, section: BreakerSection) -> float:
-        """Counts a failure; the seconds for which the circuit is open now, 0 where it stays closed."""
-        self.failures += 1
-        was_half_open, self.trial_until = not self.closed, 0.0
-        seconds = 0.0
-        if error.failure is Failure.CONFIG:
-            seconds = section.config_seconds
-        elif error.retry_after is not None:
-            seconds = min(error.retry_after, _LONGEST_SECONDS)
-        elif was_half_open or self.failures >= section.failures:
-            seconds = section.open_seconds
-        if seconds > 0:
-            self.open_until = max(self.open_until, now + seconds)
-        return seconds
-
-
 class Breakers:
     """One circuit for each (provider, key, kind); an edited address or model id begins with a new one."""
 
@@ -114,16 +84,17 @@ class Breakers:
         self._circuits: dict[str, Circuit] = {}
         self._lock = threading.Lock()
 
-    def wait(self, candidate: Candidate, call: Call) -> float | None:
+    def wait(self, candidate: Candidate, call: Call) -> Wait | None:
         name = candidate.circuit
-        circuit = self._circuits.get(name)
+        circuit = self._known(name)
         own = circuit.wait(self._clock.monotonic()) if circuit is not None else 0.0
-        return max(own, self._marks.remaining(name)) or None
+        seconds = max(own, self._marks.remaining(name))
+        return Wait(seconds, self._cause(name, circuit).told) if seconds else None
 
     def enter(self, candidate: Candidate, call: Call) -> bool:
         name = candidate.circuit
         with self._lock:
-            circuit = self._circuits.get(name)
+            circuit = self._known(name)
             if (circuit is None or circuit.closed) and not self._marks.half_open(name):
                 return True
             now = self._clock.monotonic()
@@ -131,10 +102,10 @@ class Breakers:
             if circuit.wait(now) > 0:
                 return False
             circuit.begin_trial(now)
-        if self._marks.trial(name, _TRIAL_SECONDS):
+        if self._marks.trial(name, TRIAL_SECONDS):
             return True
         with self._lock:
-            circuit.trial_until = now + _LOOK_SECONDS
+            circuit.trial_until = now + LOOK_SECONDS
         return False
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
@@ -148,11 +119,35 @@ class Breakers:
             return
         now, section = self._clock.monotonic(), call.logic.file.routing.breaker
         with self._lock:
-            seconds = self._remembered(name).fail(error, now, section)
+            circuit = self._remembered(name)
+            seconds = circuit.fail(error, now, section)
+            cause = circuit.cause or Cause(error.code)
         if seconds > 0:
             level = logging.ERROR if error.failure is Failure.CONFIG else logging.WARNING
-            log.log(level, "circuit %s is open for %.0f s: %s", name, seconds, error.code)
-            self._marks.open(name, seconds)
+            about = {key: value for key, value in asdict(cause).items() if value is not None}
+            log.log(level, "circuit %s is open for %.0f s: %s", name, seconds, error.code, extra=about)
+            self._marks.open(name, seconds, cause.written())
+
+    def close(self, name: str) -> list[str]:
+        """Closes the circuit of this name, or all of the provider of this name, in all processes.
+
+        The names of those that were open or half-open; the other processes follow within a second.
+        """
+        known = {one.circuit for one in self.all() if one.state != "closed"}
+        found = sorted(one for one in known if name in (one, _provider(one)))
+        for one in found:
+            with self._lock:
+                if one in self._circuits:
+                    self._circuits[one].succeed()
+            self._marks.reset(one)
+        return found
+
+    def all(self) -> list[CircuitState]:
+        """Every circuit that is open or half-open, here or elsewhere, or whose last attempt failed."""
+        with self._lock:
+            names = sorted({*self._circuits, *self._marks.names()})
+            states = [self._state(name) for name in names]
+        return [one for one in states if one.state != "closed" or one.failures]
 
     def states(self) -> dict[str, str]:
         """closed, open or half-open, for every circuit that ever saw a failure."""
@@ -164,9 +159,39 @@ class Breakers:
             for name, c in circuits.items()
         }
 
+    def _state(self, name: str) -> CircuitState:
+        circuit, now = self._known(name), self._clock.monotonic()
+        own = circuit.wait(now) if circuit is not None else 0.0
+        seconds = max(own, self._marks.remaining(name))
+        is_closed = (circuit is None or circuit.closed) and not self._marks.half_open(name)
+        cause = self._cause(name, circuit)
+        has_cause = not is_closed or seconds > 0 or (circuit is not None and circuit.failures > 0)
+        return CircuitState(
+            circuit=name,
+            provider=_provider(name),
+            state="open" if seconds else "closed" if is_closed else "half-open",
+            seconds_left=round(seconds, 1),
+            failures=cause.failures if has_cause else 0,
+            code=cause.code if has_cause else None,
+            status=cause.status if has_cause else None,
+            reason=cause.reason if has_cause else None,
+        )
+
+    def _known(self, name: str) -> Circuit | None:
+        """The circuit as this process knows it, closed if it was reset since its last failure."""
+        circuit = self._circuits.get(name)
+        if circuit is not None and not circuit.closed and self._marks.was_reset(name, circuit.failed_at):
+            circuit.succeed()
+        return circuit
+
+    def _cause(self, name: str, circuit: Circuit | None) -> Cause:
+        """Of one that is open: by its own failures, else by the word of another process."""
+        own = circuit.cause if circuit is not None else None
+        return own or Cause.read(self._marks.cause(name))
+
     def _remembered(self, name: str) -> Circuit:
         """The circuit of this name; a new one takes the place of the one that is, or was, open least long."""
-        circuit = self._circuits.get(name)
+        circuit = self._known(name)
         if circuit is None:
             if len(self._circuits) >= _MOST_CIRCUITS:
                 del self._circuits[min(self._circuits, key=lambda known: self._circuits[known].open_until)]
@@ -192,6 +217,10 @@ class Breakers:
                 return
             circuit.trial_until = 0.0
         self._marks.give_up(name)
+
+
+def _provider(circuit: str) -> str:
+    return circuit.rsplit("/", 3)[0]
 
 
 def _tells(error: ProviderError, seconds: float, call: Call) -> bool:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from gifty_compute.clock import Clock
 from gifty_compute.routing.call import Call
-from gifty_compute.routing.guard import Candidate, Outcome
+from gifty_compute.routing.guard import Candidate, Outcome, Wait
 from gifty_compute.routing.limits import Counters
 
 __all__ = ["Budgets"]
@@ -26,13 +26,13 @@ class Budgets:
     def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock, self._counters = clock, counters
 
-    def wait(self, candidate: Candidate, call: Call) -> float | None:
+    def wait(self, candidate: Candidate, call: Call) -> Wait | None:
         budget = candidate.offer.section.budget_usd_per_day
         if budget is None or self.spent_usd(candidate.name) < budget:
             return None
         now = self._clock.now()
         midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-        return (midnight - now).total_seconds()
+        return Wait((midnight - now).total_seconds(), "its budget of today is spent")
 
     def enter(self, candidate: Candidate, call: Call) -> bool:
         return True

@@ -19,7 +19,7 @@ from gifty_compute.logic.logic import Logic, Model
 from gifty_compute.logic.reference import Reference
 from gifty_compute.providers.base import Reply
 from gifty_compute.routing.call import Answer, Call
-from gifty_compute.routing.guard import Candidate, Outcome
+from gifty_compute.routing.guard import Candidate, Outcome, Wait
 
 __all__ = ["Canaries", "Standing", "canary_call"]
 
@@ -37,6 +37,12 @@ class Standing(StrEnum):
     UNPROVEN = "unproven"
     PROVEN = "proven"
     DRIFTED = "drifted"
+
+
+_WHY = {
+    Standing.UNPROVEN: "not yet proven to be in its space",
+    Standing.DRIFTED: "its vectors are of another space",
+}
 
 
 class _Asker(Protocol):
@@ -65,7 +71,7 @@ class Canaries:
         """Who answered while the space had no reference."""
         self._stop, self._wake = threading.Event(), threading.Event()
 
-    def wait(self, candidate: Candidate, call: Call) -> float | None:
+    def wait(self, candidate: Candidate, call: Call) -> Wait | None:
         reference = call.logic.references.get(call.space)
         if reference is None:
             return None
@@ -74,10 +80,12 @@ class Canaries:
             if candidate.circuit not in self._asked:
                 self._wake.set()
             # Who was in before there was a reference stays until it is known: naming one fails no request.
-            return None if look is None and candidate.circuit in self._joined else _PERIOD_SECONDS
+            known = look is None and candidate.circuit in self._joined
+            return None if known else Wait(_PERIOD_SECONDS, _WHY[Standing.UNPROVEN])
         if look.standing is Standing.PROVEN:
             return None
-        return max(_PERIOD_SECONDS, look.next_at - self._clock.monotonic())
+        seconds = max(_PERIOD_SECONDS, look.next_at - self._clock.monotonic())
+        return Wait(seconds, _WHY[look.standing])
 
     def enter(self, candidate: Candidate, call: Call) -> bool:
         return self.wait(candidate, call) is None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gifty_compute.errors import ProviderError
 from gifty_compute.logic.logic import Offer
 from gifty_compute.providers.base import Reply, Site
 from gifty_compute.routing.call import Call
 
-__all__ = ["Candidate", "Guard", "Observer", "Outcome"]
+__all__ = ["Candidate", "Guard", "Observer", "Outcome", "Wait"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,11 @@ class Candidate:
     def circuit(self) -> str:
         """The name of its circuit, the same in all processes; it holds no key.
 
-        An edited address or model id makes another circuit of it.
+        An edited address, model id or key makes another circuit of it. Of the key it shows a part of a hash.
         """
         offer, site = self.offer, self.site
-        where = hashlib.blake2b(f"{site.base_url} {offer.model_id}".encode(), digest_size=4).hexdigest()
+        what = f"{site.base_url} {offer.model_id} {site.key}"
+        where = hashlib.blake2b(what.encode(errors="surrogateescape"), digest_size=4).hexdigest()
         return f"{offer.provider}/{site.key_label or '-'}/{offer.ask_as}/{where}"
 
 
@@ -48,6 +49,14 @@ class Outcome:
     cost_usd: float | None = None
 
 
+class Wait(NamedTuple):
+    """How long a candidate must be left alone, and why. Callers may read both."""
+
+    seconds: float
+    reason: str
+    """Codes of ours, counts and limits; never a provider's own words."""
+
+
 class Observer(Protocol):
     """Learns how every attempt went."""
 
@@ -57,8 +66,8 @@ class Observer(Protocol):
 class Guard(Observer, Protocol):
     """Decides on (provider, key, kind); called by many threads at once, and never waits for a network."""
 
-    def wait(self, candidate: Candidate, call: Call) -> float | None:
-        """Seconds until the candidate may be asked; None where it may be now. Changes nothing."""
+    def wait(self, candidate: Candidate, call: Call) -> Wait | None:
+        """How long the candidate must be left alone, and why; None where it may be asked now."""
         ...
 
     def enter(self, candidate: Candidate, call: Call) -> bool:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from gifty_compute.clock import Clock
 from gifty_compute.routing.call import Call
-from gifty_compute.routing.guard import Candidate, Outcome
+from gifty_compute.routing.guard import Candidate, Outcome, Wait
 from gifty_compute.wire.size import estimated_tokens
 
 __all__ = ["Counters", "Limits"]
@@ -32,7 +32,7 @@ class Limits:
     def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock, self._counters = clock, counters
 
-    def wait(self, candidate: Candidate, call: Call) -> float | None:
+    def wait(self, candidate: Candidate, call: Call) -> Wait | None:
         limits = candidate.offer.section.limits
         if limits.requests_per_minute is None and limits.tokens_per_minute is None:
             return None
@@ -43,7 +43,9 @@ class Limits:
         # A request that is larger than the whole limit goes when nothing else did: the provider decides.
         most = limits.tokens_per_minute
         too_much = most is not None and tokens > 0 and tokens + estimated_tokens(call.payload) > most
-        return left if too_many or too_much else None
+        if too_many:
+            return Wait(left, f"its limit of {limits.requests_per_minute} requests a minute is reached")
+        return Wait(left, f"its limit of {most} tokens a minute is reached") if too_much else None
 
     def enter(self, candidate: Candidate, call: Call) -> bool:
         limits = candidate.offer.section.limits

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
 from gifty_compute.clock import Deadline, ExtendableDeadline
-from gifty_compute.errors import Failure, InvalidRequest, InvalidResult, ProviderError
+from gifty_compute.errors import InvalidRequest, InvalidResult, ProviderError
 from gifty_compute.logic.file import AdapterName
 from gifty_compute.providers import by_llm
 from gifty_compute.providers.access import Access
 from gifty_compute.providers.base import QUIET, Ask, Delta, Provider, Reply, StreamingProvider
+from gifty_compute.providers.failures import bad_answer
 from gifty_compute.routing.call import Answer, Call, Next, Stage
 from gifty_compute.routing.cost import cost_usd
 from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome
 from gifty_compute.routing.order import Ordering
-from gifty_compute.routing.walk import Walk
+from gifty_compute.routing.walk import Walk, log_failure
 from gifty_compute.wire.kinds import KINDS
 
 __all__ = ["Answer", "Call", "ChatStream", "Router"]
-
-log = logging.getLogger(__name__)
 
 # Of a version of the logic: kinds and models that callers name. Beyond it all are found anew.
 _MOST_ROUTES = 1000
@@ -125,8 +123,7 @@ class Router:
         try:
             result = KINDS[call.kind].check(call.payload, dict(reply.result), expected)
         except InvalidResult as error:
-            log.error("provider %s answered what cannot be right: %s", candidate.name, error.message)
-            raise ProviderError(error.message, failure=Failure.FAILOVER, code="bad_answer") from error
+            raise bad_answer(error.message) from error
         cost = cost_usd(candidate.offer, reply)
         return Answer(result, candidate.name, 1, reply.usage, cost), reply
 
@@ -162,7 +159,7 @@ class Router:
             if delta.text or delta.finish_reason:
                 growing.extend(call.deadline)
                 return (delta, deltas), None
-        raise ProviderError("the stream held nothing", failure=Failure.FAILOVER, code="bad_answer")
+        raise bad_answer("the stream held nothing")
 
     def _watched(
         self, call: Call, candidate: Candidate, first: Delta, rest: Iterator[Delta]
@@ -180,6 +177,7 @@ class Router:
                 yield delta
         except ProviderError as broken:
             error = broken
+            log_failure(candidate, call, broken)
             raise
         finally:
             close = getattr(rest, "close", None)

@@ -6,6 +6,8 @@ This is the only retry loop of the high road. Whatever happens, it ends by the c
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -24,9 +26,9 @@ from gifty_compute.errors import (
 from gifty_compute.providers.base import Reply
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.cost import cost_usd
-from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome
+from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome, Wait
 
-__all__ = ["Success", "Walk"]
+__all__ = ["Success", "Walk", "log_failure"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -104,7 +106,7 @@ class Walk(Generic[T]):
                     cost = cost_usd(candidate.offer, reply)
                     self._left(candidate, Outcome(seconds, reply=reply, cost_usd=cost))
                 return (value,)
-            log.warning("provider %s failed: %s (%s)", candidate.name, error.code, error.failure)
+            log_failure(candidate, self.call, error)
             again = self._pause_before_retry(candidate, error, deadline)
             # What is waited out here must not close the circuit for everybody.
             told = error if again is None else _without_wait(error)
@@ -134,7 +136,13 @@ class Walk(Generic[T]):
         return all(guard.enter(candidate, self.call) for guard in self.guards)
 
     def _wait(self, candidate: Candidate) -> float:
-        return max((guard.wait(candidate, self.call) or 0.0 for guard in self.guards), default=0.0)
+        held = self._held_back(candidate)
+        return held.seconds if held is not None else 0.0
+
+    def _held_back(self, candidate: Candidate) -> Wait | None:
+        """The longest wait that a guard asks for."""
+        waits = (guard.wait(candidate, self.call) for guard in self.guards)
+        return max((wait for wait in waits if wait is not None), default=None)
 
     def _left(self, candidate: Candidate, outcome: Outcome) -> None:
         for observer in self.observers:
@@ -158,7 +166,8 @@ class Walk(Generic[T]):
 
     def _end(self) -> Exception:
         """What the caller is told when nobody answered."""
-        told = "; ".join(f"{name}: {error.code}" for name, error in self._errors) or "nobody was asked"
+        failed = [f"{name}: {error.code}" for name, error in self._errors]
+        told = "; ".join([*failed, *self._left_alone()]) or "no provider was asked"
         last = self._errors[-1][1] if self._errors else None
         fatal = [error for _, error in self._errors if error.failure is Failure.FATAL]
         if fatal and (self._condemned() or len(fatal) == len(self._errors)):
@@ -172,9 +181,42 @@ class Walk(Generic[T]):
         waits = [self._wait(candidate) for candidate in self.candidates]
         asked_to_wait = all(error.retry_after is not None for _, error in self._errors)
         if asked_to_wait and waits and all(waits):
+            told = "; ".join(self._left_alone(also_failed=True)) or told
             return Unavailable(f"every provider must be left alone for now ({told})", retry_after=min(waits))
         return NoRoute(f"every provider failed ({told})", code=last.code if last else None)
 
+    def _left_alone(self, *, also_failed: bool = False) -> list[str]:
+        """Each candidate that a guard holds back now: by which name, why, for how many seconds more."""
+        failed = set() if also_failed else {name for name, _ in self._errors}
+        keys = Counter(candidate.name for candidate in self.candidates)
+        found = []
+        for candidate in self.candidates:
+            held = None if candidate.name in failed else self._held_back(candidate)
+            if held is not None:
+                key = f" (key {candidate.site.key_label})" if keys[candidate.name] > 1 else ""
+                found.append(f"{candidate.name}{key}: {held.reason}, {math.ceil(held.seconds)} s left")
+        return found
+
+
+def log_failure(candidate: Candidate, call: Call, error: ProviderError) -> None:
+    """One line for an attempt that failed: all that an operator needs, and nothing of the payload."""
+    about = {
+        "provider": candidate.name,
+        "key": candidate.site.key_label,
+        "kind": call.kind,
+        "model": candidate.offer.model_id,
+        "code": error.code,
+        "status": error.status,
+        "retry_after": error.retry_after,
+        # Without words of the provider's own, ours: which part of its answer was wrong.
+        "reason": error.reason or error.message,
+        "request_id": call.request_id,
+    }
+    known = {name: value for name, value in about.items() if value not in (None, "")}
+    log.warning("provider %s failed: %s (%s)", candidate.name, error.code, error.failure, extra=known)
+
 
 def _without_wait(error: ProviderError) -> ProviderError:
-    return ProviderError(error.message, failure=error.failure, code=error.code)
+    return ProviderError(
+        error.message, failure=error.failure, code=error.code, status=error.status, reason=error.reason
+    )

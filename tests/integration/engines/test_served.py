@@ -113,6 +113,27 @@ def test_conversations_of_a_pass_are_with_the_server_at_the_same_time(server: Se
     assert contents == [str(n) for n in range(8)]
 
 
+@pytest.mark.parametrize("reason", ["eos_token", "STOP", "end_turn", "", None])
+def test_an_answer_with_any_word_for_its_end_is_one(server: Server, url: str, reason: str | None) -> None:
+    engine = opened(url)
+    choice = {"message": {"content": "Удочку."}, "finish_reason": reason}
+    server.body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+
+    assert done(engine)["finish_reason"] == "stop"
+
+
+def test_what_the_server_says_of_its_error_is_told_without_the_conversation(server: Server, url: str) -> None:
+    engine = opened(url)
+    server.status = 400
+    server.body = json.dumps({"error": {"message": "context is 8192 tokens: Подарок для Анны, 40 лет"}})
+
+    with pytest.raises(EngineError) as caught:
+        done(engine, messages=[{"role": "user", "content": "Подарок для Анны, 40 лет"}])
+
+    assert "context is 8192 tokens" in str(caught.value)
+    assert "Анн" not in str(caught.value)
+
+
 def test_a_server_without_the_model_is_refused_with_what_it_serves(url: str) -> None:
     with pytest.raises(EngineError, match="serves acme/chat, and not acme/other"):
         opened(url, "acme/other")
@@ -127,10 +148,17 @@ def test_a_server_that_is_not_there_is_named() -> None:
     ("status", "body", "said"),
     [
         (500, "{}", "answered 500"),
+        (400, '{"error": {"message": "context is 8192 tokens"}}', "answered 400: context is 8192 tokens"),
+        (503, "<html><title>Busy</title></html>", "answered 503: Busy"),
         (200, "<html>", "what is not JSON"),
         (200, "[]", "no chat completion"),
         (200, '{"choices": []}', "no chat completion"),
-        (200, '{"choices": [{"message": {"content": "a"}, "finish_reason": "soup"}]}', "no chat completion"),
+        (200, '{"choices": [{"message": {"content": "a"}, "finish_reason": 7}], "usage": {}}', "no word"),
+        (
+            200,
+            '{"choices": [{"message": {"content": "a"}, "finish_reason": "abort"}], "usage": {}}',
+            "ended by abort",
+        ),
     ],
 )
 def test_an_answer_that_is_none_fails_the_pass_without_quoting_it(

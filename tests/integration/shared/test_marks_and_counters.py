@@ -200,3 +200,93 @@ def test_an_absence_of_redis_is_logged_once(gone: redis.Redis, caplog: pytest.Lo
     sync.refresh()
 
     assert len([record for record in caplog.records if "Redis is away" in record.message]) == 1
+
+
+# -- why, and by hand ----------------------------------------------------------------------------------------
+
+
+def test_the_cause_comes_with_the_mark_and_goes_with_it(client: redis.Redis) -> None:
+    one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+
+    one.open("a", 30, '{"code": "bad_key"}')
+    one.refresh()
+    other.refresh()
+    assert (other.names(), other.cause("a")) == (["a"], '{"code": "bad_key"}')
+
+    one.close("a")
+    one.refresh()
+    other.refresh()
+    assert (other.names(), other.cause("a")) == ([], "")
+    assert client.hlen("gifty:circuits:causes") == 0
+
+
+def test_the_cause_is_that_of_the_longest_mark(client: redis.Redis) -> None:
+    one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+    one.open("a", 300, "long")
+    one.refresh()
+
+    other.open("a", 5, "short")
+    other.refresh()
+
+    assert other.cause("a") == "long"
+
+
+def test_a_reset_reaches_a_process_that_knows_the_circuit_by_itself(client: redis.Redis) -> None:
+    one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+    failed_at = CLOCK.monotonic()
+    one.open("a", 30)
+    one.refresh()
+    other.refresh()
+
+    other.reset("a")
+    assert other.was_reset("a", failed_at)
+    other.refresh()
+    one.refresh()
+
+    assert one.was_reset("a", failed_at)
+    assert not one.was_reset("a", CLOCK.monotonic() + 1)
+    assert (one.remaining("a"), other.remaining("a")) == (0, 0)
+
+
+def test_what_was_seen_before_a_reset_opens_nothing_after_it(client: redis.Redis) -> None:
+    straggler, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+    straggler.open("a", 30)
+
+    other.reset("a")
+    other.refresh()
+    straggler.refresh()
+    other.refresh()
+    assert (straggler.remaining("a"), other.remaining("a")) == (0, 0)
+
+    straggler.open("a", 30)
+    straggler.refresh()
+    other.refresh()
+    assert other.remaining("a") > 0
+
+
+def test_a_reset_while_redis_is_away_is_told_when_it_is_back(client: redis.Redis, gone: redis.Redis) -> None:
+    marks, other = RedisMarks(gone, CLOCK), RedisMarks(client, CLOCK)
+    other.open("a", 30)
+    other.refresh()
+    failed_at = CLOCK.monotonic()
+    marks.reset("a")
+    with pytest.raises(redis.RedisError):
+        marks.refresh()
+
+    marks._client = client
+    marks.refresh()
+    other.refresh()
+
+    assert other.was_reset("a", failed_at)
+    assert other.remaining("a") == 0
+
+
+def test_a_mark_of_an_older_version_has_no_cause_and_counts(client: redis.Redis) -> None:
+    seconds, micros = cast("tuple[int, int]", client.time())
+    client.zadd("gifty:circuits", {"a": seconds * 1000 + micros // 1000 + 30_000})
+    marks = RedisMarks(client, CLOCK)
+
+    marks.refresh()
+
+    assert marks.remaining("a") > 20
+    assert marks.cause("a") == ""

@@ -255,7 +255,8 @@ def test_nothing_of_the_payload_or_the_key_is_in_the_error(
     with pytest.raises(ProviderError) as caught:
         build(ScriptedTransport(_doing(signal, provider))).run(ask())
 
-    told = [caught.value.code, caught.value.message, str(caught.value), repr(caught.value)]
+    error = caught.value
+    told = [error.code, error.message, str(error), repr(error), error.reason or ""]
     assert not any(SECRET in text or KEY in text for text in told)
 
 

@@ -16,6 +16,7 @@ from gifty_compute.providers.rejection import Rejection
 from tests.unit.providers.scripted import answered, asking
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+ASK = asking("together", "llm", {"messages": []})
 
 
 def test_a_429_is_worth_another_try_only_when_it_names_a_time() -> None:
@@ -93,34 +94,34 @@ def test_what_could_quote_somebody_is_no_word(said: Any) -> None:
     ids=["wrapped", "in a list of one", "bare"],
 )
 def test_the_error_object_is_found_in_whatever_it_is_wrapped(body: Any) -> None:
-    rejection = Rejection.of(answered(body, 400), NOON)
+    rejection = Rejection.of(answered(body, 400), ASK)
 
     assert rejection.says("code") == "oops"
 
 
 def test_the_providers_text_is_not_in_the_rejections_repr() -> None:
-    rejection = Rejection.of(answered({"error": {"message": "чайник"}}, 400), NOON)
+    rejection = Rejection.of(answered({"error": {"message": "чайник"}}, 400), ASK)
 
     assert "чайник" not in repr(rejection)
     assert rejection.begins("чай")
 
 
 def test_an_error_inside_an_answer_has_the_status_that_it_names() -> None:
-    assert Rejection.inside({"code": 429}).status == 429
-    assert Rejection.inside({"code": "oops", "http_status": 503}).status == 503
+    assert Rejection.inside({"code": 429}, ASK).status == 429
+    assert Rejection.inside({"code": "oops", "http_status": 503}, ASK).status == 503
 
 
 @pytest.mark.parametrize(
     "error", [{"code": "oops"}, {"code": True}, {"code": 200}, {"code": 9999}, "text", 7]
 )
 def test_an_error_inside_an_answer_that_names_no_status_is_a_failover(error: Any) -> None:
-    told = Rejection.inside(error).become()
+    told = Rejection.inside(error, ASK).become()
 
     assert (told.failure, told.code) == (Failure.FAILOVER, "error_inside")
 
 
 def test_a_wait_in_the_body_replaces_that_of_the_headers() -> None:
-    rejection = Rejection.of(answered({}, 429, {"retry-after": "9"}), NOON)
+    rejection = Rejection.of(answered({}, 429, {"retry-after": "9"}), ASK)
 
     assert rejection.waiting(2.0).become().retry_after == 2.0
     assert rejection.waiting(None).become().retry_after == 9.0
@@ -129,5 +130,5 @@ def test_a_wait_in_the_body_replaces_that_of_the_headers() -> None:
 def test_a_provider_that_asks_not_to_be_tried_again_is_not() -> None:
     headers = {"x-should-retry": "false", "retry-after": "1"}
 
-    assert Rejection.of(answered({}, 500, headers), NOON).become().failure is Failure.FAILOVER
-    assert Rejection.of(answered({}, 400, headers), NOON).become().failure is Failure.FATAL
+    assert Rejection.of(answered({}, 500, headers), ASK).become().failure is Failure.FAILOVER
+    assert Rejection.of(answered({}, 400, headers), ASK).become().failure is Failure.FATAL

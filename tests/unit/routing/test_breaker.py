@@ -9,7 +9,7 @@ import pytest
 
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.logic.source import parse_logic
-from gifty_compute.providers.base import Reply
+from gifty_compute.providers.base import Reply, Site
 from gifty_compute.routing.breaker import Breakers
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate, Outcome
@@ -23,6 +23,8 @@ class Blackboard:
     def __init__(self, clock: HandClock) -> None:
         self._clock = clock
         self.until: dict[str, float] = {}
+        self.causes: dict[str, str] = {}
+        self.resets: dict[str, float] = {}
         self.trials: set[str] = set()
 
     def remaining(self, name: str) -> float:
@@ -31,8 +33,22 @@ class Blackboard:
     def half_open(self, name: str) -> bool:
         return name in self.until and self.until[name] <= self._clock.monotonic()
 
-    def open(self, name: str, seconds: float) -> None:
+    def cause(self, name: str) -> str:
+        return self.causes.get(name, "")
+
+    def names(self) -> list[str]:
+        return list(self.until)
+
+    def reset(self, name: str) -> None:
+        self.resets[name] = self._clock.monotonic()
+        self.close(name)
+
+    def was_reset(self, name: str, since: float) -> bool:
+        return name in self.resets and self.resets[name] >= since
+
+    def open(self, name: str, seconds: float, cause: str = "") -> None:
         self.until[name] = self._clock.monotonic() + seconds
+        self.causes[name] = cause
         self.trials.discard(name)
 
     def give_up(self, name: str) -> None:
@@ -83,7 +99,7 @@ def test_it_opens_after_five_failures_in_a_row(
     assert breakers.wait(candidate(), call()) is None
 
     fail()
-    assert breakers.wait(candidate(), call()) == 15
+    assert breakers.wait(candidate(), call()).seconds == 15
     assert not breakers.enter(candidate(), call())
 
 
@@ -110,7 +126,7 @@ def test_one_error_that_only_the_operator_can_mend_opens_it_for_minutes(
     with caplog.at_level(logging.ERROR):
         fail(failed(Failure.CONFIG, "bad_key"))
 
-    assert breakers.wait(candidate(), call()) == 300
+    assert breakers.wait(candidate(), call()).seconds == 300
     assert "bad_key" in caplog.text
     assert "secret" not in caplog.text
 
@@ -124,7 +140,7 @@ def test_a_retry_after_is_kept_to_the_second(
 ) -> None:
     fail(failed(Failure.RETRY, "rate_limited", wait=7))
 
-    assert breakers.wait(candidate(), call()) == 7
+    assert breakers.wait(candidate(), call()).seconds == 7
     clock.advance(7)
     assert breakers.wait(candidate(), call()) is None
 
@@ -137,7 +153,7 @@ def test_a_retry_after_of_days_is_looked_at_after_an_hour(
 ) -> None:
     fail(failed(Failure.RETRY, "rate_limited", wait=1e6))
 
-    assert breakers.wait(candidate(), call()) == 3600
+    assert breakers.wait(candidate(), call()).seconds == 3600
 
 
 def test_half_open_lets_one_trial_through_and_its_success_closes(
@@ -153,7 +169,7 @@ def test_half_open_lets_one_trial_through_and_its_success_closes(
     assert breakers.wait(candidate(), call()) is None
     assert breakers.enter(candidate(), call())
     assert not breakers.enter(candidate(), call())
-    assert breakers.wait(candidate(), call()) == 30
+    assert breakers.wait(candidate(), call()).seconds == 30
 
     breakers.left(candidate(), call(), OK)
     assert breakers.wait(candidate(), call()) is None
@@ -173,7 +189,7 @@ def test_half_open_opens_again_with_the_first_failure(
 
     fail()
 
-    assert breakers.wait(candidate(), call()) == 15
+    assert breakers.wait(candidate(), call()).seconds == 15
 
 
 def test_a_trial_whose_caller_vanished_is_given_up(
@@ -216,7 +232,7 @@ def test_callers_with_hardly_any_time_open_nothing(
     assert breakers.wait(candidate(), call()) is None
 
     fail(failed(code="timeout"), times=5, seconds=0.4)
-    assert breakers.wait(candidate(), call()) == 15
+    assert breakers.wait(candidate(), call()).seconds == 15
 
 
 def test_keys_and_kinds_have_circuits_of_their_own(
@@ -240,7 +256,7 @@ def test_an_edited_model_id_is_tried_at_once(
     fail(failed(Failure.CONFIG, "not_found"))
     mended = parse_logic("models: {bge-m3: {providers: {runpod: BAAI/bge-m3}}}")
 
-    assert breakers.wait(candidate(), call()) == 300
+    assert breakers.wait(candidate(), call()).seconds == 300
     assert breakers.wait(candidate(by=mended), call(by=mended)) is None
 
 
@@ -254,7 +270,7 @@ def test_another_process_learns_that_it_is_open_and_that_it_is_closed(
 ) -> None:
     other = Breakers(clock, board)
     fail(times=5)
-    assert other.wait(candidate(), call()) == 15
+    assert other.wait(candidate(), call()).seconds == 15
 
     clock.advance(15)
     assert breakers.enter(candidate(), call())
@@ -315,7 +331,7 @@ def test_who_was_not_given_the_trial_looks_again_soon(
     assert not breakers.enter(candidate(), call())
     other.left(candidate(), call(), OK)
 
-    assert breakers.wait(candidate(), call()) == 1
+    assert breakers.wait(candidate(), call()).seconds == 1
     clock.advance(1)
 
     assert breakers.enter(candidate(), call())
@@ -369,3 +385,126 @@ def test_names_that_callers_invent_are_not_remembered_for_ever(
 
     assert len(breakers.states()) == 3
     assert breakers.wait(candidate(), call()), "an open circuit was forgotten for one that is closed"
+
+
+# -- why it is open, and closing it by hand (friction 4) -----------------------------------------------------
+
+
+def test_it_says_why_it_is_open_and_keeps_the_providers_own_words_for_operators(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+) -> None:
+    fail(times=3)
+    fail(ProviderError(code="http_503", status=503, reason="model is warming up"), times=2)
+    clock.advance(3)
+
+    [state] = breakers.all()
+
+    assert breakers.wait(candidate(), call()) == (12, "http_503 (5 failures)")
+    assert (state.provider, state.state, state.seconds_left) == ("runpod", "open", 12)
+    assert (state.failures, state.code, state.status) == (5, "http_503", 503)
+    assert state.reason == "model is warming up"
+
+
+def test_another_process_says_it_too(
+    board: Blackboard,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+) -> None:
+    other = Breakers(clock, board)
+    fail(ProviderError(failure=Failure.CONFIG, code="bad_key", status=401, reason="invalid api key"))
+
+    [state] = other.all()
+
+    assert other.wait(candidate(), call()) == (300, "bad_key")
+    assert (state.state, state.status, state.reason) == ("open", 401, "invalid api key")
+
+
+@pytest.mark.parametrize("written", ["", "{}", "7", '"x"', '{"code": "a"}', "{"])
+def test_a_mark_that_cannot_be_read_still_counts(
+    board: Blackboard,
+    breakers: Breakers,
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    written: str,
+) -> None:
+    board.open(candidate().circuit, 9, written)
+
+    assert breakers.wait(candidate(), call()) == (9, "open in another process")
+
+
+@pytest.mark.parametrize("name", ["runpod", None])
+def test_closed_by_hand_it_is_closed_in_every_process(
+    breakers: Breakers,
+    board: Blackboard,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+    name: str | None,
+) -> None:
+    other = Breakers(clock, board)
+    other.left(candidate(), call(), Outcome(1, error=failed(Failure.CONFIG, "bad_key")))
+    fail(failed(Failure.CONFIG, "bad_key"))
+    clock.advance(1)
+
+    closed = breakers.close(name or candidate().circuit)
+
+    assert closed == [candidate().circuit]
+    for one in (breakers, other):
+        assert one.wait(candidate(), call()) is None
+        assert one.enter(candidate(), call())
+        assert one.all() == []
+
+
+def test_closed_by_hand_it_opens_again_if_nothing_has_changed(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+) -> None:
+    fail(failed(Failure.CONFIG, "bad_key"))
+    clock.advance(1)
+    breakers.close("runpod")
+    clock.advance(1)
+
+    fail(failed(Failure.CONFIG, "bad_key"))
+
+    assert breakers.wait(candidate(), call()) == (300, "bad_key")
+
+
+@pytest.mark.parametrize("name", ["openrouter", "runpod/1", ""])
+def test_of_a_name_that_is_no_open_circuit_nothing_is_closed(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    name: str,
+) -> None:
+    fail(failed(Failure.CONFIG, "bad_key"))
+
+    assert breakers.close(name) == []
+    assert breakers.wait(candidate(), call()) is not None
+
+
+def test_failures_that_did_not_open_it_yet_are_listed(breakers: Breakers, fail: Callable[..., None]) -> None:
+    fail(times=2)
+
+    [state] = breakers.all()
+
+    assert (state.state, state.failures, state.code) == ("closed", 2, "overloaded")
+
+
+def test_a_changed_key_begins_with_a_closed_circuit(candidate: Callable[..., Candidate]) -> None:
+    offer = candidate().offer
+
+    old, new = (Candidate(offer, Site("http://runpod", "1", key)) for key in ("sk-old-key", "sk-new-key"))
+
+    assert old.circuit != new.circuit
+    assert "key" not in old.circuit

@@ -104,7 +104,7 @@ def test_who_was_in_before_there_was_a_reference_stays_until_it_is_known(
     assert canaries.wait(candidate(), call(by=known)) is None
     assert canaries.wait(candidate("openrouter"), call(by=known)) is not None
     look(canaries, known, asker)
-    assert canaries.wait(candidate(), call(by=known)) == 600
+    assert canaries.wait(candidate(), call(by=known)) == (600, "its vectors are of another space")
 
 
 def test_the_first_call_in_a_space_with_a_reference_has_its_providers_looked_at_at_once(
@@ -151,7 +151,7 @@ def test_a_rotated_space_stays_out_and_is_alarmed(
 
     look(canaries, known, asker)
 
-    assert canaries.wait(candidate(), call(by=known)) == 600
+    assert canaries.wait(candidate(), call(by=known)) == (600, "its vectors are of another space")
     assert canaries.wait(candidate("openrouter"), call(by=known)) is None
     assert [record.levelno for record in caplog.records if "not in space" in record.message] == [
         logging.ERROR

@@ -56,7 +56,7 @@ def test_after_so_many_requests_the_key_waits_for_the_next_minute(
         assert limits.wait(runpod, asked) is None
         assert limits.enter(runpod, asked)
 
-    assert limits.wait(runpod, asked) == 40
+    assert limits.wait(runpod, asked) == (40, "its limit of 2 requests a minute is reached")
     assert limits.wait(candidate(by=LIMITED, key="2"), asked) is None
     clock.advance(40)
     assert limits.wait(runpod, asked) is None
@@ -149,7 +149,7 @@ def test_a_spent_budget_keeps_the_provider_out_until_midnight(
 
     budgets.left(groq, asked, Outcome(1, reply=Reply({}), cost_usd=0.6))
     assert budgets.spent_usd("groq") == pytest.approx(1.2)
-    assert budgets.wait(groq, asked) == 86_400 - 1000
+    assert budgets.wait(groq, asked) == (86_400 - 1000, "its budget of today is spent")
 
     clock.advance(86_400 - 1000)
     assert budgets.wait(groq, asked) is None

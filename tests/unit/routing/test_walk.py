@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from random import Random
@@ -21,7 +22,7 @@ from gifty_compute.errors import (
 from gifty_compute.logic.source import parse_logic
 from gifty_compute.providers.base import Reply
 from gifty_compute.routing.call import Call
-from gifty_compute.routing.guard import Candidate, Outcome
+from gifty_compute.routing.guard import Candidate, Outcome, Wait
 from gifty_compute.routing.walk import Success, Walk
 from tests.unit.conftest import HandClock
 from tests.unit.routing.conftest import failed
@@ -57,8 +58,9 @@ class Notes:
         self.entered: list[str] = []
         self.learnt: list[tuple[str, str]] = []
 
-    def wait(self, candidate: Candidate, call: Call) -> float | None:
-        return self.waits.get(candidate.name)
+    def wait(self, candidate: Candidate, call: Call) -> Wait | None:
+        seconds = self.waits.get(candidate.name)
+        return Wait(seconds, "left alone by a guard") if seconds else None
 
     def enter(self, candidate: Candidate, call: Call) -> bool:
         self.entered.append(candidate.name)
@@ -261,7 +263,7 @@ def test_a_timeout_a_moment_before_the_deadline_is_the_deadlines(walk: Any, cloc
 def test_nobody_is_asked_after_the_deadline(walk: Any, clock: HandClock) -> None:
     script = Script(clock)
 
-    with pytest.raises(DeadlineExceeded, match="nobody was asked"):
+    with pytest.raises(DeadlineExceeded, match="no provider was asked"):
         walk(script, seconds=0)
 
     assert script.asked == []
@@ -323,3 +325,71 @@ def test_the_error_that_is_waited_out_opens_no_circuit(walk: Any, clock: HandClo
 
     assert outcomes[0].error is not None
     assert outcomes[0].error.retry_after is None
+
+
+# -- what is told of providers that are left alone (friction 4) ----------------------------------------------
+
+
+class Held(Notes):
+    """A guard that holds back each of these, and says why."""
+
+    def __init__(self, **held: Wait) -> None:
+        super().__init__()
+        self.held = held
+
+    def wait(self, candidate: Candidate, call: Call) -> Wait | None:
+        return self.held.get(candidate.name)
+
+
+def test_where_all_are_left_alone_each_is_named_with_reason_and_seconds(walk: Any, clock: HandClock) -> None:
+    script = Script(clock)
+    guard = Held(
+        runpod=Wait(286.2, "bad_key"),
+        intelligence_api=Wait(12, "http_503 (3 failures)"),
+        together=Wait(40, "its budget of today is spent"),
+        openrouter=Wait(3, "rate_limited"),
+    )
+
+    with pytest.raises(Unavailable) as caught:
+        walk(script, guard)
+
+    said = str(caught.value)
+    assert "runpod: bad_key, 287 s left" in said
+    assert "nobody" not in said
+    assert script.asked == []
+
+
+def test_one_that_is_left_alone_is_named_beside_those_that_failed(walk: Any, clock: HandClock) -> None:
+    script = Script(clock, intelligence_api=[failed(code="http_500")])
+    guard = Held(runpod=Wait(286.2, "bad_key"))
+
+    with pytest.raises(NoRoute) as caught:
+        walk(script, guard, route=("runpod", "intelligence_api"))
+
+    assert (
+        str(caught.value) == "every provider failed (intelligence_api: http_500; runpod: bad_key, 287 s left)"
+    )
+
+
+def test_a_failed_attempt_is_one_line_with_all_that_an_operator_needs(
+    walk: Any, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = ProviderError(
+        failure=Failure.CONFIG, code="bad_key", status=401, reason="invalid api key", retry_after=7
+    )
+
+    with caplog.at_level(logging.WARNING), pytest.raises(NoRoute) as caught:
+        walk(Script(clock, runpod=[error]), route=("runpod",))
+
+    [line] = [vars(record) for record in caplog.records if "failed" in record.getMessage()]
+    expected = {
+        "provider": "runpod",
+        "kind": "embedding",
+        "code": "bad_key",
+        "status": 401,
+        "reason": "invalid api key",
+        "retry_after": 7,
+    }
+    assert {name: line[name] for name in expected} == expected
+    assert line["model"]
+    assert "invalid api key" not in str(caught.value), "a provider's own words are for operators"
