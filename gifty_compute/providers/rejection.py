@@ -18,6 +18,9 @@ __all__ = ["Rejection"]
 # What these say holds also when they come from a proxy, as a page; of any other page nothing is believed.
 _BELIEVED_OF_A_PAGE = frozenset({401, 403, 404, 429}) | frozenset(range(500, 600))
 
+# A Retry-After on a page is a proxy's guess and not the provider's word: it is believed for so many seconds.
+_LONGEST_WAIT_OF_A_PAGE = 60.0
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -43,10 +46,13 @@ class Rejection:
             body, is_page = None, True
         else:
             is_page = False
+        wait = retry_after(response.headers, now)
+        if is_page and wait is not None:
+            wait = min(wait, _LONGEST_WAIT_OF_A_PAGE)
         return cls(
             response.status,
             _error_object(body),
-            retry_after(response.headers, now),
+            wait,
             is_page,
             response.headers.get("x-should-retry") == "false",
         )

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 _TRIAL_SECONDS = 30.0
 # While another process makes the trial, this one looks again after this.
 _LOOK_SECONDS = 1.0
-# A Retry-After beyond this is looked at again all the same.
-_LONGEST_SECONDS = 3600.0
+# A provider that asks for longer is tried again after this all the same: one refused call costs little.
+_LONGEST_SECONDS = 300.0
 # Callers name models, and a name that nobody serves fails: what is remembered of circuits has an end.
 _MOST_CIRCUITS = 1000
 # A caller with very little time learns nothing about the provider: its timeout counts only if the attempt had
