@@ -31,9 +31,13 @@ _STATUS: tuple[tuple[type[errors.GiftyComputeError], int, str], ...] = (
     (errors.Conflict, 409, "conflict_error"),
     (errors.NoRoute, 502, "upstream_error"),
     (errors.OverLimit, 429, "rate_limit_error"),
+    (errors.ProvidersLimited, 429, "rate_limit_error"),
     (errors.Unavailable, 503, "unavailable_error"),
     (errors.DeadlineExceeded, 504, "timeout_error"),
 )
+# Every provider failed, or the caller's own time is over: the same call again costs the same once more, and
+# clients of OpenAI's make it up to twice unless this header forbids it.
+_FINAL = (errors.NoRoute, errors.DeadlineExceeded)
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -62,6 +66,8 @@ def _ours(error: errors.GiftyComputeError) -> Response:
             answer = _answer(status, type_, error.code, error.message, getattr(error, "param", None))
             if isinstance(error, errors.Unavailable):
                 answer.headers["Retry-After"] = str(math.ceil(error.retry_after))
+            if isinstance(error, _FINAL):
+                answer.headers["x-should-retry"] = "false"
             if status == 401:
                 answer.headers["WWW-Authenticate"] = "Bearer"
             return answer

@@ -19,7 +19,7 @@ from gifty_compute.wire.task import SubmitRequest
 
 __all__ = ["ERRORS", "GIVES", "HEADERS", "answer_headers", "as_task", "ask", "call_of"]
 
-ERRORS = (400, 401, 409, 413, 415, 422, 502, 503, 504)
+ERRORS = (400, 401, 409, 413, 415, 422, 429, 502, 503, 504)
 """What every high-priority path may answer."""
 HEADERS = ("Idempotency-Key", "X-Gifty-Hop")
 """What it looks at; the first with priority low alone, the second with priority high."""

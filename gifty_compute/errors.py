@@ -22,6 +22,7 @@ GiftyComputeError
 ├── DeadlineExceeded
 └── Unavailable               ours or a store's; `retry_after` says when to come back
     ├── StoreUnavailable
+    ├── ProvidersLimited      every provider of the route is at its rate limit
     └── OverLimit             the caller's own limit, not ours
 """
 
@@ -47,6 +48,7 @@ __all__ = [
     "OutOfMemory",
     "OverLimit",
     "ProviderError",
+    "ProvidersLimited",
     "StoreUnavailable",
     "TaskFinished",
     "TooLarge",
@@ -265,6 +267,12 @@ class OverLimit(Unavailable):
     """The caller is over a limit of its own."""
 
     code = "over_limit"
+
+
+class ProvidersLimited(Unavailable):
+    """Every provider of the route is at its rate limit; `retry_after` is the shortest that one asked for."""
+
+    code = "rate_limited"
 
 
 class StoreUnavailable(Unavailable):

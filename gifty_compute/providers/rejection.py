@@ -22,6 +22,8 @@ _BELIEVED_OF_A_PAGE = frozenset({401, 403, 404, 429}) | frozenset(range(500, 600
 
 # litellm/proxy/route_llm_request.py: 400, without a code of its own.
 _LITELLM = re.compile(r"(?:litellm\.\w+: )?(?:/?[\w/-]+: )?Invalid model name passed in model=")
+# A Retry-After on a page is a proxy's guess and not the provider's word: it is believed for so many seconds.
+_LONGEST_WAIT_OF_A_PAGE = 60.0
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,13 @@ class Rejection:
             body, is_page = None, True
         else:
             is_page = False
+        wait = retry_after(response.headers, ask.deadline.clock.now())
+        if is_page and wait is not None:
+            wait = min(wait, _LONGEST_WAIT_OF_A_PAGE)
         return cls(
             response.status,
             _error_object(body),
-            retry_after(response.headers, ask.deadline.clock.now()),
+            wait,
             is_page,
             response.headers.get("x-should-retry") == "false",
             _tellable(ask, words.of_page(response.body) if is_page else words.of_body(body)),

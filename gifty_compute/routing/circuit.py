@@ -15,8 +15,8 @@ TRIAL_SECONDS = 30.0
 """A trial whose caller vanished is given up after this."""
 LOOK_SECONDS = 1.0
 """While another process makes the trial, this one looks again after this."""
-# A Retry-After beyond this is looked at again all the same.
-_LONGEST_SECONDS = 3600.0
+# A provider that asks for longer is tried again after this all the same: one refused call costs little.
+_LONGEST_SECONDS = 300.0
 
 
 @dataclass(frozen=True)

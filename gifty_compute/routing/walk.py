@@ -21,6 +21,7 @@ from gifty_compute.errors import (
     InvalidRequest,
     NoRoute,
     ProviderError,
+    ProvidersLimited,
     Unavailable,
 )
 from gifty_compute.providers.base import Reply
@@ -35,6 +36,10 @@ T = TypeVar("T")
 
 # Before the one retry at the same provider, where it does not say itself how long to wait.
 _PAUSE = Backoff(base=0.1, cap=0.1)
+# A Retry-After is waited out by the call itself up to this, and up to this share of the time that is left.
+_LONGEST_WAIT_SECONDS, _LONGEST_WAIT_SHARE = 2.0, 0.25
+# Where every provider is at its limit and none says for how long.
+_UNTOLD_WAIT_SECONDS = 1.0
 # A provider's word that the request is bad is believed when a second one says so.
 _OPINIONS = 2
 
@@ -64,6 +69,8 @@ class Walk(Generic[T]):
     rng: Random
     attempts: int = 0
     _errors: list[tuple[str, ProviderError]] = field(default_factory=list)
+    _due: list[tuple[float, Candidate]] = field(default_factory=list)
+    """The candidates that asked for time, each with the moment from which it may be asked again."""
     _refusal: InvalidRequest | None = None
     _timed_out: bool = False
     """Whether the last attempt had all the time that was left, and used it up."""
@@ -72,7 +79,8 @@ class Walk(Generic[T]):
         """The first success.
 
         Raises DeadlineExceeded, InvalidRequest (the request is bad by the word of two providers, or of the
-        only one), Unavailable (all that remain must be left alone for a while), or NoRoute.
+        only one), ProvidersLimited (all are at their rate limit), Unavailable (all that remain must be left
+        alone for a while), or NoRoute.
         """
         for position, candidate in enumerate(self.candidates):
             if self._over():
@@ -82,7 +90,33 @@ class Walk(Generic[T]):
                 return Success(value[0], candidate, self.attempts)
             if self._condemned():
                 break
+        else:
+            waited = self._wait_for_the_soonest()
+            value = self._ask(waited, others=()) if waited is not None else None
+            if waited is not None and value is not None:
+                return Success(value[0], waited, self.attempts)
         raise self._end()
+
+    def _wait_for_the_soonest(self) -> Candidate | None:
+        """The candidate that asked for the shortest time, after that time; None where it is not waited for.
+
+        It is waited for only after all others failed, and only for a short time. Where several candidates
+        were asked and all are at their limit, the caller can wait for itself and is told at once.
+        """
+        others_failed = len(self._errors) == 1 or not self._all_limited()
+        if not self._due or self._over() or not others_failed:
+            return None
+        at, candidate = min(self._due, key=lambda due: due[0])
+        clock = self.call.deadline.clock
+        pause = max(0.0, at - clock.monotonic())
+        if not self._is_short(pause):
+            return None
+        clock.sleep(pause)
+        return candidate
+
+    def _is_short(self, pause: float) -> bool:
+        longest = min(_LONGEST_WAIT_SECONDS, _LONGEST_WAIT_SHARE * self.call.deadline.remaining)
+        return pause <= longest
 
     def _ask(self, candidate: Candidate, others: Sequence[Candidate]) -> tuple[T] | None:
         """A tuple with what an attempt at this candidate gave; None where it gave nothing."""
@@ -108,8 +142,7 @@ class Walk(Generic[T]):
                 return (value,)
             log_failure(candidate, self.call, error)
             again = self._pause_before_retry(candidate, error, deadline)
-            # What is waited out here must not close the circuit for everybody.
-            told = error if again is None else _without_wait(error)
+            told = self._note_wait(candidate, error, others)
             self._left(candidate, Outcome(seconds, error=told))
             self._errors.append((candidate.name, error))
             if again is None:
@@ -120,14 +153,27 @@ class Walk(Generic[T]):
     def _pause_before_retry(
         self, candidate: Candidate, error: ProviderError, deadline: Deadline
     ) -> float | None:
-        """Seconds until the one retry at the same candidate; None where there is none."""
+        """Seconds until the one retry at the same candidate; None where there is none.
+
+        A candidate that asks for time is not waited for here: another one may answer sooner.
+        """
         failed_before = any(name == candidate.name for name, _ in self._errors)
         if error.failure is not Failure.RETRY or failed_before or self._spent():
             return None
-        pause = error.retry_after
-        if pause is None:
-            pause = _PAUSE.delay(1, self.rng)
-        return pause if pause < deadline.remaining else None
+        pause = _PAUSE.delay(1, self.rng) if error.retry_after is None else None
+        return pause if pause is not None and pause < deadline.remaining else None
+
+    def _note_wait(
+        self, candidate: Candidate, error: ProviderError, others: Sequence[Candidate]
+    ) -> ProviderError:
+        """Notes a Retry-After that may be waited out; the error as the guards are told of it."""
+        failed_before = any(name == candidate.name for name, _ in self._errors)
+        if error.failure is not Failure.RETRY or error.retry_after is None or failed_before:
+            return error
+        self._due.append((self.call.deadline.clock.monotonic() + error.retry_after, candidate))
+        alone = not any(not self._wait(other) for other in others)
+        # What the only candidate asked for, and this call waits out, must not open the circuit for all calls.
+        return _without_wait(error) if alone and self._is_short(error.retry_after) else error
 
     def _enter(self, candidate: Candidate) -> bool:
         for guard in self.guards:
@@ -160,6 +206,9 @@ class Walk(Generic[T]):
         dropped = self.call.dropped
         return self.call.deadline.expired or self._spent() or (dropped is not None and dropped.is_set())
 
+    def _all_limited(self) -> bool:
+        return bool(self._errors) and all(error.code == "rate_limited" for _, error in self._errors)
+
     def _condemned(self) -> bool:
         fatal = {name for name, error in self._errors if error.failure is Failure.FATAL}
         return len(fatal) >= _OPINIONS
@@ -179,6 +228,10 @@ class Walk(Generic[T]):
             # A timeout may end the attempt a moment before the deadline that it was of.
             return DeadlineExceeded(f"no answer within the deadline ({told})")
         waits = [self._wait(candidate) for candidate in self.candidates]
+        if self._all_limited():
+            asked = [error.retry_after for _, error in self._errors if error.retry_after is not None]
+            soonest = min([*asked, *filter(None, waits)], default=_UNTOLD_WAIT_SECONDS)
+            return ProvidersLimited(f"every provider is at its limit ({told})", retry_after=soonest)
         asked_to_wait = all(error.retry_after is not None for _, error in self._errors)
         if asked_to_wait and waits and all(waits):
             told = "; ".join(self._left_alone(also_failed=True)) or told

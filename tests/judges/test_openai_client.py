@@ -78,3 +78,21 @@ def test_the_official_client_streams_a_chat(client: OpenAI, fake: FakeProviders)
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 5
     assert began.choices[0].delta.role == "assistant"
+
+
+def test_the_official_client_with_its_own_retries_asks_once_where_its_budget_is_over(
+    client: OpenAI, fake: FakeProviders
+) -> None:
+    """P16: three upstream calls and 7.7 s for a budget of 1.5 s."""
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Что подарить?"}]
+    fake.fault("anthropic", Fault.HANG)
+    asked = len(fake.calls("anthropic"))
+
+    with pytest.raises(openai.InternalServerError) as caught:
+        client.with_options(max_retries=2).chat.completions.create(
+            model="anthropic/claude-haiku-4-5", messages=messages, extra_body={"timeout_ms": 1500}
+        )
+
+    fake.heal("anthropic")
+    assert caught.value.status_code == 504
+    assert len(fake.calls("anthropic")) == asked + 1

@@ -80,7 +80,7 @@ def test_a_task_and_its_repetition_are_as_documented(client: FlaskClient, path: 
 
 
 @pytest.mark.parametrize("path", BODIES)
-@pytest.mark.parametrize(("fault", "status"), [(Fault.ERROR, 502), (Fault.RATE_LIMITED_WAIT, 503)])
+@pytest.mark.parametrize(("fault", "status"), [(Fault.ERROR, 502), (Fault.RATE_LIMITED_WAIT, 429)])
 def test_a_failure_is_as_documented_and_names_the_version_it_went_by(
     client: FlaskClient, fake: FakeProviders, path: str, fault: Fault, status: int
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_failure_is_as_documented_and_names_the_version_it_went_by(
 
     assert answer.status_code == status, answer.json
     assert answer.headers["X-Gifty-Config"]
-    assert ("Retry-After" in answer.headers) == (status == 503)
+    assert ("Retry-After" in answer.headers) == (status == 429)
     refuse_undocumented(client, path, answer)
 
 

@@ -146,3 +146,52 @@ def test_200_swaps_of_providers_half_of_them_broken_fail_no_request_and_mix_noth
     assert wrong == []
     versions = [version for version, _ in seen]
     assert len(versions) == len(set(versions))  # one provider a version
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "told"),
+    [
+        (Fault.HANG, 504, "false"),
+        (Fault.ERROR, 502, "false"),
+        (Fault.RATE_LIMITED_WAIT, 429, None),
+        (Fault.OVERLOADED, 502, "false"),
+    ],
+)
+def test_a_client_that_repeats_by_itself_is_told_where_that_would_only_cost_more(
+    core_with: MakeCore, fake: FakeProviders, fault: Fault, status: int, told: str | None
+) -> None:
+    """P16: three upstream calls and 7.7 s for one call of openai's client with a budget of 1.5 s."""
+    fake.fault("anthropic", fault)
+    client = create_app(core_with("llm: {default_provider: anthropic}")).test_client()
+
+    answer = client.post("/v1/chat/completions", json={**CHAT, "timeout_ms": 500}, headers=API)
+
+    assert answer.status_code == status, answer.json
+    assert answer.headers.get("x-should-retry") == told
+
+
+def test_when_all_providers_are_at_their_limit_the_caller_learns_the_shortest_wait_at_once(
+    core_with: MakeCore, fake: FakeProviders
+) -> None:
+    """P23: 14 s, then 502 without Retry-After."""
+    for provider in ("anthropic", "groq"):
+        fake.fault(provider, Fault.RATE_LIMITED_WAIT)
+    core = core_with("llm: {default_provider: anthropic, fallbacks: [groq]}")
+
+    answer = create_app(core).test_client().post("/v1/chat/completions", json=CHAT, headers=API)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "30"), answer.json
+    assert (answer.json["error"]["type"], answer.json["error"]["code"]) == ("rate_limit_error", "rate_limited")
+    assert [len(fake.calls(provider)) for provider in ("anthropic", "groq")] == [1, 1]
+
+
+def test_a_healthy_provider_answers_while_another_one_asks_for_time(
+    core_with: MakeCore, fake: FakeProviders
+) -> None:
+    """P24."""
+    fake.fault("anthropic", Fault.RATE_LIMITED_WAIT)
+    core = core_with("llm: {default_provider: anthropic, fallbacks: [groq]}")
+
+    answer = create_app(core).test_client().post("/v1/chat/completions", json=CHAT, headers=API)
+
+    assert (answer.status_code, answer.headers["X-Gifty-Provider"]) == (200, "groq")

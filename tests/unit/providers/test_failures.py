@@ -132,3 +132,19 @@ def test_a_provider_that_asks_not_to_be_tried_again_is_not() -> None:
 
     assert Rejection.of(answered({}, 500, headers), ASK).become().failure is Failure.FAILOVER
     assert Rejection.of(answered({}, 400, headers), ASK).become().failure is Failure.FATAL
+
+
+@pytest.mark.parametrize("body", [b"<html><body>503</body></html>", b""])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_page_that_no_provider_wrote_is_believed_for_a_minute(body: bytes, status: int) -> None:
+    """P31: a proxy's page with Retry-After 3600."""
+    rejection = Rejection.of(answered(body, status, {"retry-after": "3600"}), ASK)
+
+    assert rejection.become().retry_after == 60
+    assert Rejection.of(answered(body, status, {"retry-after": "7"}), ASK).become().retry_after == 7
+
+
+def test_a_provider_that_asks_for_an_hour_in_its_own_form_is_told_on() -> None:
+    rejection = Rejection.of(answered({"error": {"message": "busy"}}, 429, {"retry-after": "3600"}), ASK)
+
+    assert rejection.become().retry_after == 3600

@@ -17,6 +17,7 @@ from gifty_compute.errors import (
     InvalidRequest,
     NoRoute,
     ProviderError,
+    ProvidersLimited,
     Unavailable,
 )
 from gifty_compute.logic.source import parse_logic
@@ -68,6 +69,15 @@ class Notes:
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
         self.learnt.append((candidate.name, outcome.error.code if outcome.error else "ok"))
+
+
+class Patience(Notes):
+    """A guard that leaves a provider alone for as long as it asked, as its circuit does."""
+
+    def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
+        super().left(candidate, call, outcome)
+        if outcome.error is not None and outcome.error.retry_after is not None:
+            self.waits[candidate.name] = outcome.error.retry_after
 
 
 @pytest.fixture
@@ -143,21 +153,86 @@ def test_a_second_retry_is_never_made(walk: Any, clock: HandClock) -> None:
     assert script.asked == ["runpod", "runpod", "intelligence_api"]
 
 
-def test_a_retry_after_that_fits_the_share_is_waited_out(walk: Any, clock: HandClock) -> None:
-    script = Script(clock, runpod=[failed(Failure.RETRY, "rate_limited", wait=0.9), "answer"])
-    guard = Notes()
-
-    assert walk(script, guard).candidate.name == "runpod"
-    assert clock.monotonic() == 1000.9
-    assert script.budgets == [1, pytest.approx(0.55)]
+def limited(wait: float | None = None) -> ProviderError:
+    return failed(Failure.FAILOVER if wait is None else Failure.RETRY, "rate_limited", wait=wait)
 
 
-@pytest.mark.parametrize("wait", [1.0, 30.0])
-def test_one_that_does_not_fit_sends_the_call_to_the_next(walk: Any, clock: HandClock, wait: float) -> None:
-    script = Script(clock, runpod=[failed(Failure.RETRY, "rate_limited", wait=wait)])
+@pytest.mark.parametrize("wait", [0.3, 10.0])
+def test_a_provider_that_asks_for_time_is_not_waited_for_while_another_one_can_answer(
+    walk: Any, clock: HandClock, wait: float
+) -> None:
+    """P24: own asks for ten seconds, own2 is healthy."""
+    script = Script(clock, runpod=[limited(wait)])
 
-    assert walk(script).candidate.name == "intelligence_api"
+    assert walk(script, seconds=60).candidate.name == "intelligence_api"
     assert clock.monotonic() == 1000
+
+
+def test_the_only_provider_is_waited_for_where_the_wait_is_short(walk: Any, clock: HandClock) -> None:
+    script = Script(clock, runpod=[limited(0.5), "answer"])
+
+    assert walk(script, route=("runpod",)).candidate.name == "runpod"
+    assert clock.monotonic() == 1000.5
+    assert script.budgets == [2, 1.5]
+
+
+@pytest.mark.parametrize(("wait", "seconds"), [(0.6, 2), (2.1, 60), (30, 60)])
+def test_a_wait_beyond_two_seconds_or_a_quarter_of_the_time_is_the_callers_to_make(
+    walk: Any, clock: HandClock, wait: float, seconds: float
+) -> None:
+    with pytest.raises(ProvidersLimited) as caught:
+        walk(Script(clock, runpod=[limited(wait)]), route=("runpod",), seconds=seconds)
+
+    assert caught.value.retry_after == wait
+    assert clock.monotonic() == 1000
+
+
+def test_a_provider_is_waited_for_once(walk: Any, clock: HandClock) -> None:
+    with pytest.raises(ProvidersLimited):
+        walk(Script(clock, runpod=[limited(0.3), limited(0.3)]), route=("runpod",))
+
+    assert clock.monotonic() == 1000.3
+
+
+def test_where_all_others_failed_the_one_that_asked_for_a_short_time_is_asked_again(
+    walk: Any, clock: HandClock
+) -> None:
+    script = Script(
+        clock, runpod=[limited(0.4), "answer"], intelligence_api=[failed()], openrouter=[limited(0.5)]
+    )
+
+    assert walk(script).candidate.name == "runpod"
+    assert script.asked == ["runpod", "intelligence_api", "openrouter", "runpod"]
+    assert clock.monotonic() == 1000.4
+
+
+def test_when_all_are_at_their_limit_the_caller_is_told_at_once_and_the_shortest_wait(
+    walk: Any, clock: HandClock
+) -> None:
+    """P23: it took both waits, and then there was no Retry-After."""
+    script = Script(clock, runpod=[limited(7)], intelligence_api=[limited(9)], openrouter=[limited()])
+
+    with pytest.raises(ProvidersLimited, match="runpod: rate_limited; intelligence_api") as caught:
+        walk(script, seconds=60)
+
+    assert (caught.value.code, caught.value.retry_after) == ("rate_limited", 7)
+    assert script.asked == list(ROUTE)
+    assert clock.monotonic() == 1000
+
+
+def test_those_that_ask_for_time_for_another_reason_make_it_unavailable(walk: Any, clock: HandClock) -> None:
+    script = Script(
+        clock,
+        runpod=[limited(7)],
+        intelligence_api=[failed(code="overloaded", wait=5)],
+        openrouter=[failed(code="overloaded", wait=50)],
+    )
+
+    with pytest.raises(Unavailable) as caught:
+        walk(script, Patience(), seconds=60)
+
+    assert not isinstance(caught.value, ProvidersLimited)
+    assert caught.value.retry_after == 5
 
 
 def test_a_bad_request_is_put_to_one_other_provider(walk: Any, clock: HandClock) -> None:
@@ -289,12 +364,6 @@ def test_when_all_must_be_left_alone_the_caller_learns_the_shortest_wait(walk: A
 
 
 def test_when_all_asked_for_patience_just_now_it_is_the_same(walk: Any, clock: HandClock) -> None:
-    class Patience(Notes):
-        def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
-            assert outcome.error is not None
-            assert outcome.error.retry_after is not None
-            self.waits[candidate.name] = outcome.error.retry_after
-
     def busy(wait: float) -> ProviderError:
         return failed(Failure.RETRY, "rate_limited", wait=wait)
 
@@ -321,7 +390,9 @@ def test_the_error_that_is_waited_out_opens_no_circuit(walk: Any, clock: HandClo
         def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
             outcomes.append(outcome)
 
-    walk(Script(clock, runpod=[failed(Failure.RETRY, "rate_limited", wait=0.5), "answer"]), Keep())
+    script = Script(clock, runpod=[failed(Failure.RETRY, "rate_limited", wait=0.5), "answer"])
+
+    walk(script, Keep(), route=("runpod",))
 
     assert outcomes[0].error is not None
     assert outcomes[0].error.retry_after is None
