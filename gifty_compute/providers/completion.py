@@ -11,8 +11,9 @@ from gifty_compute.errors import Failure, InvalidRequest, ProviderError
 from gifty_compute.providers.base import QUIET, Ask, Delta
 from gifty_compute.providers.failures import bad_answer
 from gifty_compute.wire.questions import in_words, unfenced
+from gifty_compute.wire.size import CHARACTERS_A_TOKEN
 
-__all__ = ["CUT", "REFUSED", "STOPPED", "Prompt", "finished", "streamed"]
+__all__ = ["CUT", "REFUSED", "STOPPED", "Prompt", "finished", "metered", "streamed"]
 
 # Why an answer ended, in the contract's words.
 STOPPED, CUT, REFUSED = "stop", "length", "content_filter"
@@ -64,6 +65,14 @@ def finished(ask: Ask, text: str, reason: str) -> dict[str, Any]:
             raise _nothing(reason)
         text = unfenced(text)
     return {"content": text, "finish_reason": reason}
+
+
+def metered(ask: Ask, piece: Delta) -> Delta:
+    """The piece itself, after the meter was told of it: the stream may break off at any time."""
+    # Its event is one token already.
+    ask.meter.hear(max(0, len(piece.text) // CHARACTERS_A_TOKEN - 1))
+    ask.meter.tell(piece.usage, piece.cost_usd)
+    return piece
 
 
 def streamed(events: Generator[bytes, None, None], read: Callable[[bytes], Delta | None]) -> Iterator[Delta]:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from gifty_compute.arrays import np, npt
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.providers.base import Ask, Delta, Reply, Usage
-from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, streamed
+from gifty_compute.providers.completion import CUT, REFUSED, STOPPED, Prompt, finished, metered, streamed
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import bad_answer, by_status, not_served
 from gifty_compute.providers.foreign import count, dig
@@ -62,7 +62,7 @@ class GeminiProvider:
         events = self._exchange.events(
             ask, path, _request(ask), headers=_headers(ask), judge=partial(_error, ask)
         )
-        return streamed(events, _piece)
+        return streamed(events, partial(_piece, ask))
 
     def _embed(self, ask: Ask) -> Reply:
         """All texts, in as many calls one after the other as the API's limit asks for."""
@@ -86,7 +86,9 @@ class GeminiProvider:
         response = self._exchange.send(ask, _path(ask, method), body, headers=_headers(ask))
         if response.status != 200:
             raise _error(ask, response)
-        return as_object(response)
+        answer = as_object(response)
+        ask.meter.tell(_usage(answer))
+        return answer
 
 
 def _path(ask: Ask, method: str) -> str:
@@ -164,9 +166,10 @@ def _reply(ask: Ask, body: dict[str, Any]) -> Reply:
     return Reply(finished(ask, text, reason), _usage(body))
 
 
-def _piece(data: bytes) -> Delta:
+def _piece(ask: Ask, data: bytes) -> Delta:
     chunk = event_object(data)
-    return Delta(_text(chunk), _reason(chunk), _usage(chunk))
+    ask.meter.tell(_usage(chunk))
+    return metered(ask, Delta(_text(chunk), _reason(chunk), _usage(chunk)))
 
 
 def _text(body: dict[str, Any]) -> str:

@@ -83,7 +83,7 @@ class RunpodProvider:
                 inner = {"model": model, "input": texts}
                 job = {"openai_route": "/v1/embeddings", "openai_input": inner}
                 output, seconds = self._job(ask, job)
-        body = output if isinstance(output, dict) else {}
+        body = _object(output)
         rows = [row.get("embedding") for row in by_index(body.get("data"), len(texts))]
         return Reply({"embeddings": float_rows(rows)}, usage_of(body), billed_seconds=seconds)
 
@@ -91,7 +91,7 @@ class RunpodProvider:
         documents = ask.payload["documents"]
         job = {"model": ask.offer.model_id, "query": ask.payload["query"], "docs": documents}
         output, seconds = self._job(ask, {**job, "return_docs": False})
-        body = output if isinstance(output, dict) else {}
+        body = _object(output)
         scores = [row.get("relevance_score") for row in by_index(body.get("results"), len(documents))]
         return Reply({"scores": scores, "kind": "cross-encoder"}, usage_of(body), billed_seconds=seconds)
 
@@ -101,7 +101,8 @@ class RunpodProvider:
         job_id = told.get("id")
         if isinstance(job_id, str) and _is_waiting(told):
             told = self._await(ask, job_id)
-        return _output(told)
+        ask.meter.tell(usage_of(_object(told.get("output"))), billed_seconds=_seconds(told))
+        return _output(told), _seconds(told)
 
     def _begin(self, ask: Ask, job: dict[str, Any]) -> dict[str, Any]:
         wait = min(ask.deadline.remaining - _MARGIN_SECONDS, _LONGEST_WAIT_SECONDS)
@@ -190,10 +191,18 @@ def _told(ask: Ask, response: HttpResponse, gone: Failure | None = None) -> dict
     return as_object(response)
 
 
-def _output(told: dict[str, Any]) -> tuple[Any, float | None]:
-    """The output of a job that has ended. Raises ProviderError where it ended without one."""
+def _seconds(told: dict[str, Any]) -> float | None:
+    """How long the job's handler took, also where it failed; None where that is not said."""
     milliseconds = amount(told.get("executionTime"))
-    seconds = None if milliseconds is None else milliseconds / 1000
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _output(told: dict[str, Any]) -> Any:
+    """The output of a job that has ended. Raises ProviderError where it ended without one."""
     status, output = told.get("status"), told.get("output")
     if status != "COMPLETED":
         raise _failed(status, told.get("error"))
@@ -205,7 +214,7 @@ def _output(told: dict[str, Any]) -> tuple[Any, float | None]:
         raise _refused(str(message), code="error_inside")
     if output is None:
         raise bad_answer("the job is completed and has no output")
-    return output, seconds
+    return output
 
 
 def _failed(status: Any, error: Any) -> ProviderError:

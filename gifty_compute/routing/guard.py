@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gifty_compute.errors import ProviderError
 from gifty_compute.logic.logic import Offer
 from gifty_compute.providers.base import Reply, Site
 from gifty_compute.routing.call import Call
 
-__all__ = ["Candidate", "Guard", "Observer", "Outcome"]
+__all__ = ["Candidate", "Explaining", "Guard", "Observer", "Outcome"]
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,21 @@ class Outcome:
     seconds: float
     reply: Reply | None = None
     error: ProviderError | None = None
-    cost_usd: float | None = None
 
 
 class Observer(Protocol):
     """Learns how every attempt went."""
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None: ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A guard that says in words why it leaves a candidate alone."""
+
+    def why(self, candidate: Candidate, call: Call) -> str | None:
+        """The reason, as callers may read it; None where the candidate may be asked."""
+        ...
 
 
 class Guard(Observer, Protocol):

@@ -23,8 +23,7 @@ from gifty_compute.errors import (
 )
 from gifty_compute.providers.base import Reply
 from gifty_compute.routing.call import Call
-from gifty_compute.routing.cost import cost_usd
-from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome
+from gifty_compute.routing.guard import Candidate, Explaining, Guard, Observer, Outcome
 
 __all__ = ["Success", "Walk"]
 
@@ -101,8 +100,7 @@ class Walk(Generic[T]):
             self._timed_out = error is not None and error.code == "timeout" and deadline is self.call.deadline
             if error is None:
                 if reply is not None:
-                    cost = cost_usd(candidate.offer, reply)
-                    self._left(candidate, Outcome(seconds, reply=reply, cost_usd=cost))
+                    self._left(candidate, Outcome(seconds, reply=reply))
                 return (value,)
             log.warning("provider %s failed: %s (%s)", candidate.name, error.code, error.failure)
             again = self._pause_before_retry(candidate, error, deadline)
@@ -135,6 +133,17 @@ class Walk(Generic[T]):
 
     def _wait(self, candidate: Candidate) -> float:
         return max((guard.wait(candidate, self.call) or 0.0 for guard in self.guards), default=0.0)
+
+    def _reasons(self) -> list[str]:
+        """Why candidates are left alone, as far as the guards say it; each provider's reason once."""
+        explaining = [guard for guard in self.guards if isinstance(guard, Explaining)]
+        found = {
+            f"{candidate.name}: {why}": None
+            for candidate in self.candidates
+            for guard in explaining
+            if (why := guard.why(candidate, self.call))
+        }
+        return list(found)
 
     def _left(self, candidate: Candidate, outcome: Outcome) -> None:
         for observer in self.observers:
@@ -172,6 +181,7 @@ class Walk(Generic[T]):
         waits = [self._wait(candidate) for candidate in self.candidates]
         asked_to_wait = all(error.retry_after is not None for _, error in self._errors)
         if asked_to_wait and waits and all(waits):
+            told = "; ".join([told, *self._reasons()])
             return Unavailable(f"every provider must be left alone for now ({told})", retry_after=min(waits))
         return NoRoute(f"every provider failed ({told})", code=last.code if last else None)
 
