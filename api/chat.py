@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response
 
+from api import rate
 from api.admission import admission
 from api.answers import json_answer
 from api.operation import core, operation, request_id
@@ -53,12 +55,11 @@ def chat(body: ChatRequest) -> Response:
 
 def _streamed(body: ChatRequest) -> Response:
     call = call_of("llm", body, body.payload())
-    leave = admission().enter()
-    try:
+    with ExitStack() as held:
+        held.callback(admission().enter())
+        held.enter_context(rate.admitted(core(), call))
         stream = core().high.router.stream(call)
-    except BaseException:
-        leave()
-        raise
+        leave = held.pop_all().close
     headers = {
         "X-Gifty-Provider": stream.provider,
         "X-Gifty-Attempts": str(stream.attempts),

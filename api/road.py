@@ -6,9 +6,10 @@ from typing import Any
 
 from flask import Response
 
+from api import rate
 from api.admission import admission
 from api.facade import this_request
-from api.operation import core, request_id
+from api.operation import caller, core, request_id
 from api.tasks import submit
 from gifty_compute.clock import Deadline
 from gifty_compute.errors import InvalidRequest
@@ -32,7 +33,8 @@ def ask(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Logic, A
     call = call_of(kind, body, payload)
     leave = admission().enter()
     try:
-        return call.logic, core().high.router.run(call)
+        with rate.admitted(core(), call):
+            return call.logic, core().high.router.run(call)
     finally:
         leave()
 
@@ -57,6 +59,7 @@ def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
         payload=placed,
         deadline=Deadline.after(timeout_ms / 1000, core().clock),
         request_id=request_id(),
+        client=caller(),
         never=_askers(logic) if this_request().header("HTTP_X_GIFTY_HOP") else frozenset(),
     )
 

@@ -39,6 +39,7 @@ from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.outbox import Outbox
 from gifty_compute.queue.purse import Purses
 from gifty_compute.queue.results import BatchResults
+from gifty_compute.queue.spending import SpendingTable
 from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.queue.tokens import WorkerTokens
 from gifty_compute.queue.trust import Trust
@@ -122,6 +123,7 @@ def build(
         clock,
         rng,
         cache_url=cache.get_secret_value() if cache else None,
+        spending_store=SpendingTable(database),
     )
     callbacks = build_callbacks(
         [secret.get_secret_value() for secret in settings.callback_secret],

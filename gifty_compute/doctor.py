@@ -71,7 +71,8 @@ def _beside_the_routes(logic: Logic, clock: Clock) -> Iterator[Call]:
 
 def _call(logic: Logic, kind: str, model: Model, clock: Clock) -> Call:
     placed = logic.place(kind, {**_WORK[kind], "model": model.name})
-    return Call(logic, kind, model, placed, Deadline.after(_SECONDS, clock), request_id="doctor")
+    deadline = Deadline.after(_SECONDS, clock)
+    return Call(logic, kind, model, placed, deadline, request_id="doctor", client="gifty:doctor")
 
 
 def _ask(call: Call, candidate: Candidate, high: HighRoad, clock: Clock) -> Finding:

@@ -16,18 +16,21 @@ from gifty_compute.engines.inference import Inference
 from gifty_compute.logic.logic import Logic
 from gifty_compute.providers.access import Access
 from gifty_compute.providers.registry import build_providers
+from gifty_compute.routing.bookkeeper import Bookkeeper
 from gifty_compute.routing.breaker import Breakers
 from gifty_compute.routing.budget import Budgets
 from gifty_compute.routing.cache import Cache
 from gifty_compute.routing.canary import Canaries
+from gifty_compute.routing.clients import ClientLimits
 from gifty_compute.routing.hedge import Hedge
 from gifty_compute.routing.latency import Latencies
 from gifty_compute.routing.limits import Limits
-from gifty_compute.routing.metrics import AttemptMetrics
+from gifty_compute.routing.metrics import AttemptMetrics, CostMetrics
 from gifty_compute.routing.microbatch import Microbatch
 from gifty_compute.routing.order import Ordering
 from gifty_compute.routing.router import Router
 from gifty_compute.routing.singleflight import Singleflight
+from gifty_compute.routing.spending import Spending, SpendingStore
 from gifty_compute.shared.counters import RedisCounters
 from gifty_compute.shared.marks import RedisMarks
 from gifty_compute.shared.sync import Sync
@@ -49,20 +52,27 @@ class HighRoad:
     access: Access
     breakers: Breakers
     budgets: Budgets
+    clients: ClientLimits
     canaries: Canaries
     transport: Transport
     registry: CollectorRegistry
     counters: RedisCounters
     sync: Sync
+    bookkeeper: Bookkeeper | None
+    """None where the spending is of this process alone."""
 
     def start(self, logic: Callable[[], Logic]) -> None:
         """Begins what goes on beside the requests: canaries, and the exchange with other processes."""
         self.sync.start()
+        if self.bookkeeper is not None:
+            self.bookkeeper.start()
         self.canaries.start(logic, self.router)
 
     def close(self) -> None:
         self.canaries.stop()
         self.sync.stop()
+        if self.bookkeeper is not None:
+            self.bookkeeper.stop()
         self.transport.close()
 
 
@@ -75,16 +85,20 @@ def build_high_road(
     *,
     cache_url: str | None = None,
     transport: Transport | None = None,
+    spending_store: SpendingStore | None = None,
 ) -> HighRoad:
     """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses,
-    and a proxy to them; `cache_url` is a Redis for the cache alone.
+    and a proxy to them; `cache_url` is a Redis for the cache alone. Without a `spending_store` budgets count
+    what this process spends.
 
     Stages and guards are looked at in this order; each can be taken out without a change elsewhere.
     """
     client = _redis(redis_url)
     cached = RedisValues(_redis(cache_url) if cache_url else client, clock)
     marks, counters = RedisMarks(client, clock), RedisCounters(client, clock)
-    breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, counters), Canaries(clock)
+    spending = Spending(clock, is_shared=spending_store is not None)
+    breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, spending), Canaries(clock)
+    limits, clients = Limits(clock, counters), ClientLimits(clock, counters, spending)
     latencies, registry = Latencies(clock), CollectorRegistry()
     transport = transport or build_transport(proxy=environ.get("PROVIDERS_PROXY") or None)
     access = Access(environ)
@@ -94,11 +108,23 @@ def build_high_road(
         ordering=Ordering(latencies.seconds),
         rng=rng,
         stages=(Cache(cached), Singleflight(), Microbatch(), Hedge()),
-        guards=(canaries, budgets, Limits(clock, counters), breakers),
+        guards=(canaries, budgets, limits, breakers),
         observers=(latencies, AttemptMetrics(registry)),
+        accounts=(spending, limits, clients, CostMetrics(registry)),
     )
-    sync = Sync((marks, counters))
-    return HighRoad(router, access, breakers, budgets, canaries, transport, registry, counters, sync)
+    return HighRoad(
+        router=router,
+        access=access,
+        breakers=breakers,
+        budgets=budgets,
+        clients=clients,
+        canaries=canaries,
+        transport=transport,
+        registry=registry,
+        counters=counters,
+        sync=Sync((marks, counters)),
+        bookkeeper=Bookkeeper(spending, spending_store, clock) if spending_store is not None else None,
+    )
 
 
 def _redis(url: str) -> redis.Redis:

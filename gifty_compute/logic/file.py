@@ -14,6 +14,7 @@ from gifty_compute.wire.notebook import Scale
 
 __all__ = [
     "AdapterName",
+    "ClientSection",
     "EngineName",
     "KindName",
     "LogicFile",
@@ -146,6 +147,7 @@ class ProviderSection(Section):
     )
     models: dict[Name, OfferSection] = Field(default={}, description="By the provider's own ids.")
     limits: LimitsSection = LimitsSection()
+    price: PriceSection | None = Field(default=None, description="Of models that have none of their own.")
     budget_usd_per_day: float | None = Field(default=None, gt=0)
     reports_cost: bool = Field(default=False, description="Whether its answers say what they cost.")
     headers: dict[HeaderName, HeaderValue] = Field(default={}, description="Sent with every request.")
@@ -213,6 +215,14 @@ class ClientLimitsSection(Section):
 
     queue_depth: int = Field(default=2_000_000, ge=1, description="Tasks of one client that may wait.")
     requests_per_minute: int | None = Field(default=None, ge=1)
+
+
+class ClientSection(Section):
+    """What one client may use; more is 429."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, description="Else limits' own.")
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    usd_per_day: float | None = Field(default=None, gt=0)
 
 
 class BreakerSection(Section):
@@ -296,6 +306,7 @@ class LogicFile(Section):
     routing: RoutingSection = RoutingSection()
     leases: LeasesSection = LeasesSection()
     limits: ClientLimitsSection = ClientLimitsSection()
+    clients: dict[str, ClientSection] = {}
     low: dict[KindName, LowSection] = {}
     task_types: dict[TaskTypeName, TaskTypeSection] = {}
     trust: TrustSection = TrustSection()

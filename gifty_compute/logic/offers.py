@@ -92,14 +92,30 @@ def refuse_mixed_spaces(file: LogicFile) -> None:
 def refuse_unpriced_budgets(file: LogicFile) -> None:
     """Raises InvalidConfig for a budget that nothing could be counted against."""
     for name, provider in file.providers.items():
-        if provider.budget_usd_per_day is None or provider.reports_cost:
+        if provider.budget_usd_per_day is None:
+            continue
+        _refuse_half_prices(file, name, provider)
+        if provider.reports_cost:
             continue
         for model in file.models.values():
             model_id = model.providers.get(name)
-            priced = model_id is None or provider.models.get(model_id, OfferSection()).price is not None
+            priced = model_id is None or _flags(provider, model_id).price is not None
             if not priced and provider.usd_per_second is None:
-                missing = f"providers.{name}.models.{model_id}.price"
+                missing = f"providers.{name}.models.{model_id}.price, or providers.{name}.price"
                 raise InvalidConfig(f"providers.{name}.budget_usd_per_day: needs {missing}")
+
+
+def _refuse_half_prices(file: LogicFile, name: str, provider: ProviderSection) -> None:
+    """Raises InvalidConfig for a price whose other half would count as nothing."""
+    others = {m.providers[name] for m in file.models.values() if name in m.providers and "llm" not in m.kinds}
+    prices = {f"models.{model_id}.price": flags.price for model_id, flags in provider.models.items()}
+    for key, price in {**prices, "price": provider.price}.items():
+        writes = "llm" in provider.kinds and key not in {f"models.{other}.price" for other in others}
+        needed = {"input_per_million", *(("output_per_million",) if writes else ())}
+        missing = sorted(needed - price.model_fields_set) if price is not None else []
+        if missing:
+            where = f"providers.{name}.{key}.{missing[0]}"
+            raise InvalidConfig(f"providers.{name}.budget_usd_per_day: needs {where}; 0 is a price, too")
 
 
 def _route(file: LogicFile, kind: KindName) -> Iterable[str]:
@@ -136,7 +152,7 @@ def _offer(file: LogicFile, kind: KindName, model: Model, name: str) -> Offer | 
     provider = file.providers[name]
     if kind in provider.kinds and name in model.section.providers:
         model_id = model.section.providers[name]
-        flags = provider.models.get(model_id, OfferSection())
+        flags = _flags(provider, model_id)
         answers_as = f"{name}/{model_id}" if kind == "llm" else model.name
         return Offer(name, provider, kind, model_id, flags, answers_as)
     section = getattr(file, kind)
@@ -144,9 +160,15 @@ def _offer(file: LogicFile, kind: KindName, model: Model, name: str) -> Offer | 
         by = file.models[section.llm_model]
         if name in by.providers:
             model_id = by.providers[name]
-            flags = provider.models.get(model_id, OfferSection())
+            flags = _flags(provider, model_id)
             return Offer(name, provider, "llm", model_id, flags, f"{name}/{model_id}")
     return None
+
+
+def _flags(provider: ProviderSection, model_id: str) -> OfferSection:
+    """What is special about this model there; its price is the provider's where it has none of its own."""
+    flags = provider.models.get(model_id, OfferSection())
+    return flags if flags.price is not None else flags.model_copy(update={"price": provider.price})
 
 
 def _why_not(file: LogicFile, kind: KindName, model: Model, name: str) -> str:

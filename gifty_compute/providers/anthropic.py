@@ -9,7 +9,7 @@ from typing import Any
 
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError
 from gifty_compute.providers.base import Ask, Delta, Reply, Usage
-from gifty_compute.providers.completion import Prompt, ending, finished, streamed
+from gifty_compute.providers.completion import Prompt, ending, finished, metered, streamed
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import bad_answer, not_served
 from gifty_compute.providers.foreign import count, dig
@@ -53,7 +53,9 @@ class AnthropicProvider:
         response = self._exchange.send(ask, "/v1/messages", _request(ask), headers=_headers(ask))
         if response.status != 200:
             raise _error(ask, response)
-        return _reply(ask, as_object(response))
+        answer = as_object(response)
+        ask.meter.tell(_usage(answer.get("usage")))
+        return _reply(ask, answer)
 
     def stream(self, ask: Ask) -> Iterator[Delta]:
         request = {**_request(ask), "stream": True}
@@ -75,10 +77,13 @@ class _Reader:
         match event.get("type"):
             case "message_start":
                 self.used = _later(self.used, dig(event, "message", "usage"))
+                if (begun := _usage(self.used)) is not None:
+                    self.ask.meter.read(begun.input_tokens)
             case "content_block_delta":
-                return Delta(_text(event.get("delta"), "text_delta"))
+                return metered(self.ask, Delta(_text(event.get("delta"), "text_delta")))
             case "message_delta":
                 self.used = _later(self.used, event.get("usage"))
+                self.ask.meter.tell(_usage(self.used))
                 said = dig(event, "delta", "stop_reason")
                 reason = ending(self.ask, said) if said else None
                 return Delta("", reason, _usage(self.used), said=said)

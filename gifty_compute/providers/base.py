@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from gifty_compute.clock import Deadline
 from gifty_compute.logic.file import SpaceSection
 from gifty_compute.logic.logic import Offer
+from gifty_compute.providers.meter import Meter, Usage
 from gifty_compute.redaction import redacted, texts_in
 
 __all__ = ["QUIET", "Ask", "Delta", "Provider", "Reply", "Site", "StreamingProvider", "Usage"]
@@ -42,6 +43,8 @@ class Ask:
     space: SpaceSection | None = None
     """Of the vectors that are asked for."""
     request_id: str = ""
+    meter: Meter = field(default_factory=Meter, repr=False, compare=False)
+    """Told of every request of this attempt, and of what the provider says that it took."""
 
     @property
     def texts(self) -> list[str]:
@@ -71,14 +74,6 @@ class Ask:
         """`query` or `passage` for a provider that adds the prefixes itself; the others need not be told."""
         kind: str | None = self.payload["input_type"] if self.offer.flags.applies_prefixes else None
         return kind
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens as the provider counted them; thinking counts as output."""
-
-    input_tokens: int
-    output_tokens: int = 0
 
 
 @dataclass(frozen=True)

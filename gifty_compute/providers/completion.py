@@ -13,8 +13,9 @@ from gifty_compute.providers.base import QUIET, Ask, Delta
 from gifty_compute.providers.failures import bad_answer
 from gifty_compute.wire.finish import CUT, REFUSED, STOPPED, is_known, read_finish
 from gifty_compute.wire.questions import in_words, unfenced
+from gifty_compute.wire.size import CHARACTERS_A_TOKEN
 
-__all__ = ["Prompt", "ending", "finished", "streamed"]
+__all__ = ["Prompt", "ending", "finished", "metered", "streamed"]
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,14 @@ def finished(ask: Ask, text: str, reason: str, said: Any = None) -> dict[str, An
             raise _nothing(reason, _ended_by(ask, said))
         text = unfenced(text)
     return {"content": text, "finish_reason": reason}
+
+
+def metered(ask: Ask, piece: Delta) -> Delta:
+    """The piece itself, after the meter was told of it: the stream may break off at any time."""
+    # Its event is one token already.
+    ask.meter.hear(max(0, len(piece.text) // CHARACTERS_A_TOKEN - 1))
+    ask.meter.tell(piece.usage, piece.cost_usd)
+    return piece
 
 
 def streamed(

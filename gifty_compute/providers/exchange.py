@@ -13,10 +13,12 @@ from gifty_compute.errors import Failure, ProviderError, TransportError
 from gifty_compute.providers.base import Ask
 from gifty_compute.providers.failures import bad_answer, by_transport
 from gifty_compute.transport.base import HttpRequest, HttpResponse, Transport
+from gifty_compute.wire.size import CHARACTERS_A_TOKEN, estimated_tokens
 
 __all__ = ["Exchange", "as_json", "as_object", "event_object"]
 
 _URL = re.compile(r"https?://[!-~]+")
+_WAITED_IN_VAIN = frozenset({408, 499, 504, 522, 524})
 
 
 class Exchange:
@@ -28,11 +30,23 @@ class Exchange:
     def send(
         self, ask: Ask, path: str, body: Any = None, *, headers: Mapping[str, str], method: str = "POST"
     ) -> HttpResponse:
-        """The whole answer. Raises ProviderError where none arrived by `ask.deadline`."""
+        """The whole answer. Raises ProviderError where none arrived by `ask.deadline`.
+
+        The meter counts a body as a request that may be billed, until an error status comes back.
+        """
+        request = _request(ask, path, body, headers, method)
+        metered = _meter(ask, body)
         try:
-            return self._transport.send(_request(ask, path, body, headers, method), ask.deadline)
+            response = self._transport.send(request, ask.deadline)
         except TransportError as error:
+            if metered and not error.sent:
+                ask.meter.refuse()
             raise by_transport(error) from error
+        if metered and _is_refusal(response.status):
+            ask.meter.refuse()
+        elif metered and ask.offer.ask_as == "llm":
+            ask.meter.hear(len(response.body) // CHARACTERS_A_TOKEN)
+        return response
 
     def events(
         self,
@@ -50,12 +64,21 @@ class Exchange:
         Raises what `judge` makes of an answer other than 200, and ProviderError where the bytes stop coming.
         """
         request = _request(ask, path, body, {**headers, "accept": "text/event-stream"}, "POST")
+        metered = _meter(ask, body)
         try:
             with self._transport.stream(request, ask.deadline) as stream:
                 if stream.status != 200:
+                    if metered and _is_refusal(stream.status):
+                        ask.meter.refuse()
                     raise judge(HttpResponse(stream.status, stream.headers, b"".join(stream)))
-                yield from _data(_lines(stream))
+                for data in _data(_lines(stream)):
+                    if data:
+                        # Nearly all servers send an event for each token, those of thinking included.
+                        ask.meter.hear(1)
+                    yield data
         except TransportError as error:
+            if metered and not error.sent:
+                ask.meter.refuse()
             raise by_transport(error) from error
 
 
@@ -80,6 +103,20 @@ def as_object(response: HttpResponse) -> dict[str, Any]:
 def event_object(data: bytes) -> dict[str, Any]:
     """The data of one event as a JSON object. Raises ProviderError."""
     return as_object(HttpResponse(200, {}, data))
+
+
+def _meter(ask: Ask, body: Any) -> bool:
+    """Whether this request has something to bill; the meter is told of it then."""
+    tokens = estimated_tokens(body) if isinstance(body, dict) else 0
+    if tokens:
+        ask.meter.send(tokens)
+    return tokens > 0
+
+
+def _is_refusal(status: int) -> bool:
+    """Whether the provider says that it did not do the work: an error status, but for those of a gateway that
+    waited in vain for what may still have been done."""
+    return status >= 400 and status not in _WAITED_IN_VAIN
 
 
 def _request(ask: Ask, path: str, body: Any, headers: Mapping[str, str], method: str) -> HttpRequest:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from gifty_compute.arrays import np, npt
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.providers.base import Ask, Delta, Reply, Usage
-from gifty_compute.providers.completion import Prompt, ending, finished, streamed
+from gifty_compute.providers.completion import Prompt, ending, finished, metered, streamed
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import bad_answer, by_status, not_served
 from gifty_compute.providers.foreign import count, dig
@@ -77,7 +77,9 @@ class GeminiProvider:
         response = self._exchange.send(ask, _path(ask, method), body, headers=_headers(ask))
         if response.status != 200:
             raise _error(ask, response)
-        return as_object(response)
+        answer = as_object(response)
+        ask.meter.tell(_usage(answer))
+        return answer
 
 
 def _path(ask: Ask, method: str) -> str:
@@ -157,8 +159,9 @@ def _reply(ask: Ask, body: dict[str, Any]) -> Reply:
 
 def _piece(ask: Ask, data: bytes) -> Delta:
     chunk = event_object(data)
-    said = _said(ask, chunk)
-    return Delta(_text(chunk), _reason(ask, said) if said else None, _usage(chunk), said=said)
+    said, usage = _said(ask, chunk), _usage(chunk)
+    ask.meter.tell(usage)
+    return metered(ask, Delta(_text(chunk), _reason(ask, said) if said else None, usage, said=said))
 
 
 def _text(body: dict[str, Any]) -> str:

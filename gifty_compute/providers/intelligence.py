@@ -97,7 +97,9 @@ class IntelligenceProvider:
         response = self._exchange.send(ask, path, body, headers=headers)
         if response.status != 200:
             raise _error(ask, response)
-        return as_object(response)
+        answer = as_object(response)
+        ask.meter.tell(usage_of(answer))
+        return answer
 
 
 def _in_order(names: list[str], mappings: Any) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from gifty_compute.providers.chat import (
     refuse_error,
     usage_of,
 )
-from gifty_compute.providers.completion import streamed
+from gifty_compute.providers.completion import metered, streamed
 from gifty_compute.providers.dialects import Dialect, dialect_of
 from gifty_compute.providers.exchange import Exchange, as_object, event_object
 from gifty_compute.providers.failures import not_served
@@ -92,11 +92,13 @@ class OpenaiLikeProvider:
         response = self._exchange.send(ask, path, body, headers=_headers(ask))
         if response.status != 200:
             raise _error(ask, response)
-        return as_object(response)
+        answer = as_object(response)
+        ask.meter.tell(usage_of(answer), cost_of(ask, answer))
+        return answer
 
 
 def _piece(ask: Ask, dialect: Dialect, data: bytes) -> Delta | None:
-    return None if data == b"[DONE]" else chat_piece(ask, event_object(data), dialect)
+    return None if data == b"[DONE]" else metered(ask, chat_piece(ask, event_object(data), dialect))
 
 
 def _dialect(ask: Ask) -> Dialect:

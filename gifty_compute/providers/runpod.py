@@ -136,7 +136,8 @@ class RunpodProvider:
         job_id = told.get("id")
         if isinstance(job_id, str) and _is_waiting(told):
             told = self._await(ask, job_id)
-        return _output(ask, told)
+        ask.meter.tell(usage_of(_object(told.get("output"))), billed_seconds=_seconds(told))
+        return _output(ask, told), _seconds(told)
 
     def _await(self, ask: Ask, job_id: str) -> dict[str, Any]:
         """The job's last word. Where it cannot be had the job is cancelled: nobody will ask for it again."""
@@ -250,10 +251,18 @@ def _told(ask: Ask, response: HttpResponse, gone: Failure | None = None) -> dict
     return as_object(response)
 
 
-def _output(ask: Ask, told: dict[str, Any]) -> tuple[Any, float | None]:
-    """The output of a job that has ended. Raises ProviderError where it ended without one."""
+def _seconds(told: dict[str, Any]) -> float | None:
+    """How long the job's handler took, also where it failed; None where that is not said."""
     milliseconds = amount(told.get("executionTime"))
-    seconds = None if milliseconds is None else milliseconds / 1000
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _output(ask: Ask, told: dict[str, Any]) -> Any:
+    """The output of a job that has ended. Raises ProviderError where it ended without one."""
     status, output = told.get("status"), told.get("output")
     if status != "COMPLETED":
         raise _failed(ask, status, told.get("error"))
@@ -265,7 +274,7 @@ def _output(ask: Ask, told: dict[str, Any]) -> tuple[Any, float | None]:
         raise _refused(ask, str(message), code="error_inside")
     if output is None:
         raise bad_answer("the job is completed and has no output")
-    return output, seconds
+    return output
 
 
 def _failed(ask: Ask, status: Any, error: Any) -> ProviderError:

@@ -26,6 +26,8 @@ class Call:
     deadline: Deadline
     """Of all attempts together."""
     request_id: str = ""
+    client: str = ""
+    """The name of the client that asks; a name of ours (with a colon, as no client's) for work of our own."""
     never: frozenset[str] = frozenset()
     """Providers that must not be asked: a facade that asked us would be asked back."""
     last: frozenset[str] = frozenset()

@@ -185,7 +185,7 @@ def canary_call(logic: Logic, model: Model, texts: tuple[str, ...], clock: Clock
     """The call for these texts as passages."""
     payload = {"texts": list(texts), "model": model.name, "input_type": "passage"}
     deadline = Deadline.after(_ATTEMPT_SECONDS, clock)
-    return Call(logic, "embedding", model, payload, deadline, request_id="canary")
+    return Call(logic, "embedding", model, payload, deadline, request_id="canary", client="gifty:canary")
 
 
 def least_cosine(vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]], reference: Reference) -> float:

@@ -46,7 +46,6 @@ class Outcome:
     seconds: float
     reply: Reply | None = None
     error: ProviderError | None = None
-    cost_usd: float | None = None
 
 
 class Wait(NamedTuple):

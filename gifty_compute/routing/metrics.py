@@ -1,4 +1,4 @@
-"""Metrics of the attempts at providers, in Prometheus's terms."""
+"""Metrics of the attempts at providers, and of what they cost, in Prometheus's terms."""
 
 from __future__ import annotations
 
@@ -6,53 +6,72 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from gifty_compute.routing.bill import Bill
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate, Outcome
 
-__all__ = ["AttemptMetrics"]
+__all__ = ["AttemptMetrics", "CostMetrics"]
 
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
+_NAMES = ("provider", "kind")
+
+
+class _Children:
+    """A metric's labelled children; `labels` of the library costs more than all the rest of a count."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, tuple[str, ...]], Any] = {}
+
+    def of(self, metric: Any, *labels: str) -> Any:
+        key = metric, labels
+        child = self._known.get(key)
+        if child is None:
+            child = self._known[key] = metric.labels(*labels)
+        return child
 
 
 class AttemptMetrics:
     """An observer that counts. Labels are names and codes, never texts or keys."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
-        names = ("provider", "kind")
+        self._children = _Children()
         self._attempts = Counter(
-            "gifty_attempts", "Attempts at providers", (*names, "outcome"), registry=registry
+            "gifty_attempts", "Attempts at providers", (*_NAMES, "outcome"), registry=registry
         )
         self._seconds = Histogram(
-            "gifty_attempt_seconds", "How long attempts took", names, buckets=_BUCKETS, registry=registry
-        )
-        self._tokens = Counter("gifty_tokens", "Tokens as counted by providers", names, registry=registry)
-        self._cost = Counter(
-            "gifty_cost_usd", "Cost of answers, as far as it is known", names, registry=registry
-        )
-        self._unpriced = Counter(
-            "gifty_unpriced", "Answers whose cost nobody knows", names, registry=registry
+            "gifty_attempt_seconds", "How long attempts took", _NAMES, buckets=_BUCKETS, registry=registry
         )
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
         names = candidate.name, call.kind
         said = "ok" if outcome.error is None else outcome.error.code
-        self._of(self._attempts, *names, said).inc()
-        self._of(self._seconds, *names).observe(outcome.seconds)
-        if outcome.reply is None:
-            return
-        usage = outcome.reply.usage
-        if usage is not None:
-            self._of(self._tokens, *names).inc(usage.input_tokens + usage.output_tokens)
-        if outcome.cost_usd is None:
-            self._of(self._unpriced, *names).inc()
-        else:
-            self._of(self._cost, *names).inc(outcome.cost_usd)
+        self._children.of(self._attempts, *names, said).inc()
+        self._children.of(self._seconds, *names).observe(outcome.seconds)
 
-    def _of(self, metric: Any, *labels: str) -> Any:
-        """The metric's child; `labels` of the library costs more than all the rest of an attempt's count."""
-        key = metric, labels
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)
-        return child
+
+class CostMetrics:
+    """An account that counts all that is paid, thrown-away answers and looks of our own included."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._children = _Children()
+        self._tokens = Counter(
+            "gifty_tokens", "Tokens as counted by providers, else estimated", _NAMES, registry=registry
+        )
+        self._cost = Counter(
+            "gifty_cost_usd", "Cost of attempts, as far as they have a price", _NAMES, registry=registry
+        )
+        self._estimated = Counter(
+            "gifty_cost_estimated_usd", "The part of the cost that is our estimate", _NAMES, registry=registry
+        )
+        self._unpriced = Counter(
+            "gifty_unpriced", "Attempts whose cost nobody knows", _NAMES, registry=registry
+        )
+
+    def paid(self, candidate: Candidate, call: Call, bill: Bill) -> None:
+        names = candidate.name, call.kind
+        self._children.of(self._tokens, *names).inc(bill.usage.input_tokens + bill.usage.output_tokens)
+        self._children.of(self._cost, *names).inc(bill.usd)
+        if bill.estimated:
+            self._children.of(self._estimated, *names).inc(bill.usd)
+        if bill.unpriced:
+            self._children.of(self._unpriced, *names).inc()

@@ -93,7 +93,8 @@ class Microbatch:
 
     def _enter(self, caller: _Caller, in_flight: int) -> _Lane:
         call = caller.call
-        key = call.model.name, call.logic.version, call.never
+        # A batch is of one client: what it costs is counted as its leader's.
+        key = call.model.name, call.logic.version, call.never, call.client
         with self._lock:
             lane = self._lanes.setdefault(key, _Lane(key, in_flight))
             lane.waiting.append(caller)

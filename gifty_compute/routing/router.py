@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
+from typing import Any
 
 from gifty_compute.clock import Deadline, ExtendableDeadline
 from gifty_compute.errors import InvalidRequest, InvalidResult, ProviderError
@@ -14,8 +15,9 @@ from gifty_compute.providers import by_llm
 from gifty_compute.providers.access import Access
 from gifty_compute.providers.base import QUIET, Ask, Delta, Provider, Reply, StreamingProvider
 from gifty_compute.providers.failures import bad_answer
+from gifty_compute.routing.bill import Account, Bill, Tab
 from gifty_compute.routing.call import Answer, Call, Next, Stage
-from gifty_compute.routing.cost import cost_usd
+from gifty_compute.routing.cost import cost_usd, lacks_price, why_no_price
 from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome
 from gifty_compute.routing.order import Ordering
 from gifty_compute.routing.walk import Walk, log_failure
@@ -55,11 +57,13 @@ class Router:
         stages: Sequence[Stage] = (),
         guards: Sequence[Guard] = (),
         observers: Sequence[Observer] = (),
+        accounts: Sequence[Account] = (),
     ) -> None:
-        """`observers` learn beside the guards, and decide nothing."""
+        """`observers` learn beside the guards, and decide nothing; `accounts` are told of what is paid, also of
+        attempts that pass by the guards."""
         self._providers, self._access = providers, access
         self._ordering, self._rng = ordering, rng
-        self._guards, self._observers = guards, (*guards, *observers)
+        self._guards, self._observers, self._accounts = guards, (*guards, *observers), accounts
         self._found: dict[tuple[str, str, str], tuple[Candidate, ...]] = {}
         self._way: Next = self._ask
         for stage in reversed(stages):
@@ -85,9 +89,9 @@ class Router:
         begin = partial(self._begin, call)
         walk = Walk(call, candidates, self._guards, self._observers, begin, self._rng)
         found = walk.run()
-        first, rest = found.value
+        first, rest, tab = found.value
         offer = found.candidate.offer
-        deltas = self._watched(call, found.candidate, first, rest)
+        deltas = self._watched(call, found.candidate, first, rest, tab)
         # A generator that never began has nothing to close: the exchange would stay open.
         next(deltas)
         return ChatStream(found.candidate.name, offer.model_name, found.attempts, deltas)
@@ -112,33 +116,50 @@ class Router:
         return found
 
     def attempt(self, call: Call, candidate: Candidate, deadline: Deadline) -> tuple[Answer, Reply]:
-        """One attempt, checked. Raises ProviderError; InvalidRequest for what the provider never takes."""
+        """One attempt past all guards, checked; the accounts are told what it is counted for.
+
+        Raises ProviderError; InvalidRequest for what the provider never takes.
+        """
+        return self._attempt(call, [], candidate, deadline, entered=False)
+
+    def _attempt(
+        self, call: Call, bills: list[Bill], candidate: Candidate, deadline: Deadline, *, entered: bool = True
+    ) -> tuple[Answer, Reply]:
+        """The same; its bill, if there is one, is added to `bills`."""
         ask = self._ask_of(call, candidate, deadline)
         provider = self._providers[candidate.offer.section.adapter]
-        if candidate.offer.ask_as == call.kind:
-            reply = provider.run(ask)
-        else:
-            reply = by_llm.run(provider, call.kind, ask)
-        expected = call.logic.expected(call.kind, call.model.name, done_by=candidate.offer.model_name)
+        tab = Tab(self._accounts, candidate, call, ask, entered=entered)
         try:
-            result = KINDS[call.kind].check(call.payload, dict(reply.result), expected)
-        except InvalidResult as error:
-            raise bad_answer(error.message) from error
-        cost = cost_usd(candidate.offer, reply)
-        return Answer(result, candidate.name, 1, reply.usage, cost), reply
+            if candidate.offer.ask_as == call.kind:
+                reply = provider.run(ask)
+            else:
+                reply = by_llm.run(provider, call.kind, ask)
+            tab.reply = reply
+            result = _checked(call, candidate, reply)
+        finally:
+            bill = tab.close()
+            if bill is not None:
+                bills.append(bill)
+        return Answer(result, candidate.name, 1, reply.usage, cost_usd(candidate.offer, reply)), reply
 
     def _ask(self, call: Call) -> Answer:
-        attempt = partial(self.attempt, call)
+        bills: list[Bill] = []
+        attempt = partial(self._attempt, call, bills)
         walk = Walk(call, self._candidates(call), self._guards, self._observers, attempt, self._rng)
         found = walk.run()
-        return found.value if found.attempts == 1 else replace(found.value, attempts=found.attempts)
+        if found.attempts == 1:
+            return found.value
+        return replace(found.value, attempts=found.attempts, cost_usd=_usd_of(bills, found.value))
 
     def _candidates(self, call: Call) -> list[Candidate]:
         found = self.candidates(call)
         if not found:
             route = [offer.provider for offer in call.logic.offers(call.kind, call.model)]
             raise InvalidRequest(_why_nobody(call, route), param="model", code="not_served")
-        return found
+        countable = [candidate for candidate in found if not lacks_price(call, candidate.offer)]
+        if not countable:
+            raise InvalidRequest(why_no_price(call, found[0].offer), param="model", code="not_served")
+        return countable
 
     def _ask_of(self, call: Call, candidate: Candidate, deadline: Deadline) -> Ask:
         payload = call.payload
@@ -149,20 +170,27 @@ class Router:
 
     def _begin(
         self, call: Call, candidate: Candidate, deadline: Deadline
-    ) -> tuple[tuple[Delta, Iterator[Delta]], None]:
+    ) -> tuple[tuple[Delta, Iterator[Delta], Tab], None]:
         """The first piece, within the attempt's share, and the rest, within what the whole call has."""
         growing = ExtendableDeadline(deadline.at, deadline.clock)
         provider = self._providers[candidate.offer.section.adapter]
         assert isinstance(provider, StreamingProvider)
-        deltas = provider.stream(self._ask_of(call, candidate, growing))
-        for delta in deltas:
-            if delta.text or delta.finish_reason:
-                growing.extend(call.deadline)
-                return (delta, deltas), None
+        ask = self._ask_of(call, candidate, growing)
+        tab = Tab(self._accounts, candidate, call, ask, entered=True)
+        try:
+            deltas = provider.stream(ask)
+            for delta in deltas:
+                if delta.text or delta.finish_reason:
+                    growing.extend(call.deadline)
+                    return (delta, deltas, tab), None
+        except BaseException:
+            tab.close()
+            raise
+        tab.close()
         raise bad_answer("the stream held nothing")
 
     def _watched(
-        self, call: Call, candidate: Candidate, first: Delta, rest: Iterator[Delta]
+        self, call: Call, candidate: Candidate, first: Delta, rest: Iterator[Delta], tab: Tab
     ) -> Iterator[Delta]:
         """QUIET, then all pieces; the guards learn at the end how it went."""
         clock = call.deadline.clock
@@ -184,11 +212,28 @@ class Router:
             if close is not None:
                 close()
             seconds = clock.monotonic() - began
-            reply = None if error else Reply({}, usage, said_usd)
-            cost = cost_usd(candidate.offer, reply) if reply else None
-            outcome = Outcome(seconds, reply, error, cost)
+            # Also of a stream that the client left, or that broke off: what came of it is paid.
+            tab.reply = Reply({}, usage, said_usd)
+            tab.close()
+            outcome = Outcome(seconds, None if error else tab.reply, error)
             for observer in self._observers:
                 observer.left(candidate, call, outcome)
+
+
+def _checked(call: Call, candidate: Candidate, reply: Reply) -> dict[str, Any]:
+    """The result as the kind's check leaves it. Raises ProviderError (bad_answer)."""
+    expected = call.logic.expected(call.kind, call.model.name, done_by=candidate.offer.model_name)
+    try:
+        return KINDS[call.kind].check(call.payload, dict(reply.result), expected)
+    except InvalidResult as error:
+        raise bad_answer(error.message) from error
+
+
+def _usd_of(bills: Sequence[Bill], answer: Answer) -> float | None:
+    """What all attempts cost, those that failed included; None where the cost of one is not known."""
+    if answer.cost_usd is None or any(bill.unpriced for bill in bills):
+        return None
+    return sum(bill.usd for bill in bills)
 
 
 def _why_nobody(call: Call, route: Sequence[str]) -> str:

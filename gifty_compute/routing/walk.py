@@ -26,7 +26,6 @@ from gifty_compute.errors import (
 )
 from gifty_compute.providers.base import Reply
 from gifty_compute.routing.call import Call
-from gifty_compute.routing.cost import cost_usd
 from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome, Wait
 
 __all__ = ["Success", "Walk", "log_failure"]
@@ -137,8 +136,7 @@ class Walk(Generic[T]):
             self._timed_out = error is not None and error.code == "timeout" and deadline is self.call.deadline
             if error is None:
                 if reply is not None:
-                    cost = cost_usd(candidate.offer, reply)
-                    self._left(candidate, Outcome(seconds, reply=reply, cost_usd=cost))
+                    self._left(candidate, Outcome(seconds, reply=reply))
                 return (value,)
             log_failure(candidate, self.call, error)
             again = self._pause_before_retry(candidate, error, deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
@@ -13,6 +14,7 @@ from gifty_compute.embedded.valkey import Valkey
 from gifty_compute.shared.counters import RedisCounters
 from gifty_compute.shared.marks import RedisMarks
 from gifty_compute.shared.sync import Sync
+from gifty_compute.windows import Sum, Window
 
 CLOCK = SystemClock()
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -144,53 +146,156 @@ def test_telling_the_others_never_waits_for_redis() -> None:
 
 # -- sums ----------------------------------------------------------------------------------------------------
 
+MINUTE_1 = Sum("a", Window(60, 10))
 
-def test_what_two_processes_add_is_one_sum(client: redis.Redis) -> None:
-    one, other = RedisCounters(client, CLOCK), RedisCounters(client, CLOCK)
 
-    one.add("usd/groq", 0.25, keep_seconds=60)
-    other.add("usd/groq", 0.5, keep_seconds=60)
-    assert (one.total("usd/groq"), other.total("usd/groq")) == (0.25, 0.5)
+class Hand(SystemClock):
+    """A wall clock that stands in the window of MINUTE_1 until it is moved."""
+
+    def __init__(self) -> None:
+        self.moment = datetime.fromtimestamp(10 * 60 + 5, UTC)
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+@pytest.fixture
+def hand() -> Hand:
+    return Hand()
+
+
+def test_what_two_processes_add_is_one_sum(client: redis.Redis, hand: Hand) -> None:
+    one, other = RedisCounters(client, hand), RedisCounters(client, hand)
+
+    one.add(MINUTE_1, 0.25)
+    other.add(MINUTE_1, 0.5)
+    assert (one.total(MINUTE_1), other.total(MINUTE_1)) == (0.25, 0.5)
     for _ in range(2):
         one.refresh()
         other.refresh()
 
-    assert one.total("usd/groq") == other.total("usd/groq") == pytest.approx(0.75)
+    assert one.total(MINUTE_1) == other.total(MINUTE_1) == pytest.approx(0.75)
 
 
-def test_a_process_that_never_added_sees_the_sum_once_it_asked(client: redis.Redis) -> None:
-    one, other = RedisCounters(client, CLOCK), RedisCounters(client, CLOCK)
-    one.add("a", 3, keep_seconds=60)
+def test_a_process_that_never_added_sees_the_sum_once_it_asked(client: redis.Redis, hand: Hand) -> None:
+    one, other = RedisCounters(client, hand), RedisCounters(client, hand)
+    one.add(MINUTE_1, 3)
     one.refresh()
 
-    assert other.total("a") == 0
+    assert other.total(MINUTE_1) == 0
     other.refresh()
 
-    assert other.total("a") == 3
+    assert other.total(MINUTE_1) == 3
 
 
-def test_a_sum_is_kept_as_long_as_was_said(client: redis.Redis) -> None:
-    counters = RedisCounters(client, CLOCK)
-    counters.add("a", 1, keep_seconds=77)
+@pytest.mark.parametrize("read_first", [True, False])
+def test_a_sum_is_kept_as_long_as_its_window_asks_whoever_comes_first(
+    client: redis.Redis, hand: Hand, read_first: bool
+) -> None:
+    """K1: a read made the sum with a lifetime of 0, and Redis kept it for a second."""
+    counters = RedisCounters(client, hand)
+    if read_first:
+        counters.total(MINUTE_1)
+        counters.refresh()
+    counters.add(MINUTE_1, 1)
 
     counters.refresh()
 
-    assert 70 < client.ttl("gifty:sum:a") <= 77
+    assert 110 < client.ttl(f"gifty:sums:{MINUTE_1.key}") <= 120
+
+
+def test_a_correction_is_known_to_the_others(client: redis.Redis, hand: Hand) -> None:
+    one, other = RedisCounters(client, hand), RedisCounters(client, hand)
+    one.add(MINUTE_1, 90)
+    one.refresh()
+    other.total(MINUTE_1)
+    other.refresh()
+
+    one.add(MINUTE_1, -80)
+    one.refresh()
+    other.refresh()
+
+    assert other.total(MINUTE_1) == 10
+
+
+def test_a_redis_that_lost_its_data_gets_it_back_and_no_process_forgets(
+    client: redis.Redis, hand: Hand
+) -> None:
+    one, other = RedisCounters(client, hand), RedisCounters(client, hand)
+    one.add(MINUTE_1, 3)
+    other.add(MINUTE_1, 4)
+    for _ in range(2):
+        one.refresh()
+        other.refresh()
+
+    client.flushdb()
+    one.refresh()
+    assert (one.total(MINUTE_1), other.total(MINUTE_1)) == (7, 7)
+    other.refresh()
+
+    third = RedisCounters(client, hand)
+    third.total(MINUTE_1)
+    third.refresh()
+    assert third.total(MINUTE_1) == 7
+
+
+def test_a_process_that_starts_again_adds_to_what_it_had_added(client: redis.Redis, hand: Hand) -> None:
+    before = RedisCounters(client, hand)
+    before.add(MINUTE_1, 3)
+    before.refresh()
+
+    after = RedisCounters(client, hand)
+    after.add(MINUTE_1, 1)
+    after.refresh()
+
+    assert after.total(MINUTE_1) == 4
+
+
+def test_a_write_whose_answer_is_lost_counts_once(client: redis.Redis, hand: Hand) -> None:
+    counters = RedisCounters(client, hand)
+    counters.add(MINUTE_1, 2)
+
+    counters.refresh()
+    counters.refresh()
+
+    assert counters.total(MINUTE_1) == 2
+
+
+def test_sums_are_forgotten_a_window_after_their_own_and_not_before(client: redis.Redis, hand: Hand) -> None:
+    counters = RedisCounters(client, hand)
+    counters.add(MINUTE_1, 2)
+
+    hand.moment += timedelta(seconds=114)
+    counters.refresh()
+    assert counters.total(MINUTE_1) == 2
+    hand.moment += timedelta(seconds=2)
+    counters.refresh()
+
+    assert counters._entries == {}
+
+
+def test_the_last_place_is_taken_once(client: redis.Redis, hand: Hand) -> None:
+    counters = RedisCounters(client, hand)
+
+    assert [counters.take(MINUTE_1, 1, 2) for _ in range(3)] == [True, True, False]
 
 
 def test_without_redis_the_own_sum_counts_and_is_carried_over_later(
-    client: redis.Redis, gone: redis.Redis
+    client: redis.Redis, gone: redis.Redis, hand: Hand
 ) -> None:
-    counters = RedisCounters(gone, CLOCK)
-    counters.add("a", 2, keep_seconds=60)
+    counters = RedisCounters(gone, hand)
+    counters.add(MINUTE_1, 2)
 
     with pytest.raises(redis.RedisError):
         counters.refresh()
-    assert counters.total("a") == 2
+    assert counters.total(MINUTE_1) == 2
 
     counters._client = client
     counters.refresh()
-    assert (counters.total("a"), float(client.get("gifty:sum:a") or 0)) == (2, 2)
+    other = RedisCounters(client, hand)
+    other.total(MINUTE_1)
+    other.refresh()
+    assert (counters.total(MINUTE_1), other.total(MINUTE_1)) == (2, 2)
 
 
 def test_an_absence_of_redis_is_logged_once(gone: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
