@@ -40,7 +40,8 @@ def create_app(core: Core) -> Facade:
         ops=settings.ops_tokens,
         find=core.tokens.find,
     )
-    app.extensions["admission"] = Admission(core.settings.facade_threads)
+    clients = len({client for client, _ in settings.api_tokens})
+    app.extensions["admission"] = Admission(settings.facade_threads, clients=clients)
     parts = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics, ops, tokens)
     for part in parts:
         app.register_blueprint(part.blueprint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import orjson
@@ -10,8 +10,9 @@ from flask import Blueprint, Response
 
 from api.admission import admission
 from api.answers import json_answer
-from api.operation import core, operation, request_id
-from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask, call_of
+from api.operation import caller, core, operation, request_id
+from api.places import Leave
+from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask, call_of, place_of
 from gifty_compute.errors import ProviderError
 from gifty_compute.providers.base import QUIET, Usage
 from gifty_compute.routing.router import ChatStream
@@ -53,7 +54,7 @@ def chat(body: ChatRequest) -> Response:
 
 def _streamed(body: ChatRequest) -> Response:
     call = call_of("llm", body, body.payload())
-    leave = admission().enter()
+    leave = admission().enter(place_of(call), caller(), call.deadline.remaining)
     try:
         stream = core().high.router.stream(call)
     except BaseException:
@@ -80,14 +81,14 @@ class _Events:
         self,
         stream: ChatStream,
         about: dict[str, Any],
-        leave: Callable[[], None],
+        leave: Leave,
         *,
         with_usage: bool,
         request_id: str,
     ) -> None:
         self._stream, self._about = stream, about
         self._with_usage, self._request_id = with_usage, request_id
-        self._leave: Callable[[], None] | None = leave
+        self._leave: Leave | None = leave
         self._events = self._make()
 
     def __iter__(self) -> Iterator[bytes]:
