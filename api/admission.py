@@ -6,7 +6,7 @@ once, as probes, submits and refusals do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ from api.facade import this_app
 from api.places import Leave, NoPlace, Occupancy, Places
 from gifty_compute.errors import Unavailable
 
-__all__ = ["Admission", "Kind", "admission"]
+__all__ = ["Admission", "Kind", "admission", "threads_of_server"]
 
 
 class Kind(StrEnum):
@@ -101,6 +101,24 @@ class Admission:
     def occupancy(self) -> dict[Kind, Occupancy]:
         """Of each kind, at this moment."""
         return {kind: places.occupancy() for kind, places in self._places.items()}
+
+
+def threads_of_server(argv: Sequence[str], environ: Mapping[str, str], at_most: int) -> int:
+    """How many threads granian was started with, if that can be read and is less than `at_most`.
+
+    More places than threads would let one kind of request take the threads of all others.
+
+    >>> threads_of_server(["granian", "--blocking-threads", "64", "api.wsgi:app"], {}, 640)
+    64
+    >>> threads_of_server(["gunicorn"], {}, 640)
+    640
+    """
+    said = [environ.get("GRANIAN_BLOCKING_THREADS", "")]
+    for option, value in zip(argv, [*argv[1:], ""], strict=True):
+        name, _, joined = option.partition("=")
+        if name == "--blocking-threads":
+            said.append(joined or value)
+    return min(at_most, int(said[-1])) if said[-1].isdecimal() else at_most
 
 
 def admission() -> Admission:

@@ -1,4 +1,4 @@
-"""The facade as it is deployed under many requests at once: quick and slow work, clients and workers (P26, K8)."""
+"""The facade as it is deployed, under many requests at once: quick and slow work, clients, workers (P26, K8)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any

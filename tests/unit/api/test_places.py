@@ -9,8 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 import api.places
-
-from api.admission import Admission, Kind
+from api.admission import Admission, Kind, threads_of_server
 from api.places import Leave, NoPlace, Occupancy, Places
 from gifty_compute.errors import Unavailable
 
@@ -279,3 +278,22 @@ def test_a_place_is_given_back_when_its_block_fails() -> None:
         raise ZeroDivisionError
 
     assert admission.occupancy()[Kind.QUICK].taken == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "threads"),
+    [
+        (["--blocking-threads", "64", "api.wsgi:app"], {}, 64),
+        (["--blocking-threads=64"], {}, 64),
+        (["--blocking-threads", "1000"], {}, 640),
+        (["--blocking-threads", "64"], {"GRANIAN_BLOCKING_THREADS": "128"}, 64),
+        ([], {"GRANIAN_BLOCKING_THREADS": "128"}, 128),
+        (["--blocking-threads"], {}, 640),
+        (["--blocking-threads", "many"], {}, 640),
+        ([], {}, 640),
+    ],
+)
+def test_there_are_no_more_places_than_the_server_has_threads(
+    argv: list[str], environ: dict[str, str], threads: int
+) -> None:
+    assert threads_of_server(["granian", *argv], environ, 640) == threads
