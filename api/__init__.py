@@ -26,8 +26,9 @@ from gifty_compute.core import Core
 __all__ = ["create_app"]
 
 
-def create_app(core: Core) -> Facade:
-    """The WSGI application over this core; starts nothing."""
+def create_app(core: Core, *, threads: int | None = None) -> Facade:
+    """The WSGI application over this core; starts nothing. `threads` is how many the server has, if it has
+    fewer than the settings say."""
     app = Facade("api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = core.settings.max_body_bytes
     app.url_map.strict_slashes = False
@@ -40,7 +41,8 @@ def create_app(core: Core) -> Facade:
         ops=settings.ops_tokens,
         find=core.tokens.find,
     )
-    app.extensions["admission"] = Admission(core.settings.facade_threads)
+    clients = len({client for client, _ in settings.api_tokens})
+    app.extensions["admission"] = Admission(threads or settings.facade_threads, clients=clients)
     parts = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics, ops, tokens)
     for part in parts:
         app.register_blueprint(part.blueprint)

@@ -1,94 +1,124 @@
-"""Admission: how many requests may hold a thread for long, so that some are left to answer at once."""
+"""Admission: each kind of request has places of its own, so that no kind takes the threads of another.
+
+The kinds together never use all threads of the process: what no kind has is left for requests that end at
+once, as probes, submits and refusals do.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 
 from api.facade import this_app
+from api.places import Leave, NoPlace, Occupancy, Places
 from gifty_compute.errors import Unavailable
 
-__all__ = ["Admission", "admission"]
+__all__ = ["Admission", "Kind", "admission", "threads_of_server"]
 
-# Kept for what takes no time: probes, submits, polls, and the word that there is no room.
-_RESERVED_SHARE, _MOST_RESERVED = 1 / 8, 16
-# Of the other places: a fleet that comes all at once must not keep a user waiting.
-_WORKERS_SHARE = 1 / 2
-# Of those, too: who sends a body slowly, or not at all, holds a thread, and the server has no limit for it.
-_READERS_SHARE = 1 / 2
-# A burst of bodies that are all there is read within this; what stalls is not.
-_READERS_PATIENCE = 0.25
+
+class Kind(StrEnum):
+    """What a thread is held for. The values are label values of /metrics."""
+
+    QUICK = "quick"
+    """Embeddings, reranks and classifications at high priority."""
+    SLOW = "slow"
+    """Chats, streamed or not, and scores at high priority."""
+    WAITS = "waits"
+    """Callers and workers that wait for an end or for work (`?wait=`)."""
+    WORKERS = "workers"
+    """Claims, heartbeats, releases and reports of workers."""
+    BODIES = "bodies"
+    """Bodies that are being read and say that they are short."""
+    LARGE_BODIES = "large_bodies"
+    """Other bodies that are being read, except those of batches."""
+    UPLOADS = "uploads"
+    """Bodies of batches, until they are committed."""
+    RESULTS = "results"
+    """Results of batches that are being sent."""
+
+
+# Of 64 threads: how many requests of the kind are served at once, and how many may wait for that. A request
+# holds a place of one kind at a time. The rest, 4 of 64, is for requests that need no place. Not counted is
+# the line in front of short bodies: a burst of calls stands there for a moment, a second at most, on threads
+# of the kinds that these calls are of.
+_PARTS: Mapping[Kind, tuple[int, int]] = {
+    Kind.QUICK: (10, 6),
+    Kind.SLOW: (20, 1),
+    Kind.WAITS: (4, 0),
+    Kind.WORKERS: (2, 4),
+    Kind.BODIES: (6, 30),
+    Kind.LARGE_BODIES: (3, 2),
+    Kind.UPLOADS: (1, 0),
+    Kind.RESULTS: (1, 0),
+}
+# Of a kind's places, and of its line: what one client may hold where there are others.
+_SHARE = 3 / 4
+# These are used by workers as well as by clients, or by credentials that are not known at the start.
+_SHARED = frozenset({Kind.WAITS, Kind.WORKERS, Kind.BODIES, Kind.LARGE_BODIES})
+# How long a request waits that has no deadline yet, or never gets one.
+_PATIENCE_SECONDS = 1.0
 
 
 class Admission:
-    """Counts the requests that read a body, wait for a provider or a task's end, and the calls of workers."""
+    """The places of one process.
 
-    def __init__(self, threads: int) -> None:
-        reserved = min(_MOST_RESERVED, max(2, round(threads * _RESERVED_SHARE)))
-        free = max(1, threads - reserved)
-        # A deque gives and takes at once, without a lock at which threads would queue.
-        self._free = deque([None] * free)
-        self._workers = deque([None] * max(1, round(free * _WORKERS_SHARE)))
-        self._readers = threading.Semaphore(max(2, round(free * _READERS_SHARE)))
-        # While every free place is taken, bodies may still come in this part of the reserve.
-        self._last = deque([None] * (reserved // 2))
+    A request that finds no place waits in line, fairly among clients (`Places`), until its deadline; then, or
+    at once where the line is full, it is refused with 503 and Retry-After.
+    """
 
-    def try_enter(self) -> Callable[[], None] | None:
-        """Takes a place; what it gives gives the place back. None where no place is free."""
+    def __init__(self, threads: int, *, clients: int = 2) -> None:
+        """`clients` is how many there may be: a single one may take all places that only clients use."""
+        self._places = {
+            kind: Places(
+                max(1, threads * size // 64),
+                line=threads * line // 64,
+                share=1.0 if clients == 1 and kind not in _SHARED else _SHARE,
+            )
+            for kind, (size, line) in _PARTS.items()
+        }
+
+    def enter(self, kind: Kind, client: str, seconds: float = _PATIENCE_SECONDS) -> Leave:
+        """A place, at once or within so many seconds. Raises Unavailable."""
         try:
-            self._free.pop()
-        except IndexError:
-            return None
-        return self._leave
+            return self._places[kind].enter(client, seconds)
+        except NoPlace as error:
+            raise Unavailable(f"too many requests of the kind {kind}: {error}; try again") from error
 
-    def enter(self) -> Callable[[], None]:
-        """The same, but raises Unavailable where no place is free."""
-        leave = self.try_enter()
-        if leave is None:
-            raise Unavailable("all places for long requests are taken", retry_after=1)
-        return leave
-
-    def _leave(self) -> None:
-        self._free.append(None)
+    def try_enter(self, kind: Kind, client: str) -> Leave | None:
+        """A place, if one is free now."""
+        return self._places[kind].try_enter(client)
 
     @contextmanager
-    def worker_place(self) -> Iterator[None]:
-        """A place of the workers' share, as long as the block runs. Raises Unavailable."""
+    def place(self, kind: Kind, client: str, seconds: float = _PATIENCE_SECONDS) -> Iterator[None]:
+        """A place as long as the block runs. Raises Unavailable."""
+        leave = self.enter(kind, client, seconds)
         try:
-            self._workers.pop()
-        except IndexError:
-            raise Unavailable("too many workers call at once", retry_after=1) from None
-        try:
-            leave = self.enter()
-            try:
-                yield
-            finally:
-                leave()
+            yield
         finally:
-            self._workers.append(None)
+            leave()
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """A place to read a body at, as long as the block runs. Raises Unavailable."""
-        if not self._readers.acquire(timeout=_READERS_PATIENCE):
-            raise Unavailable("too many bodies are being sent at once", retry_after=1)
-        try:
-            leave = self.try_enter() or self._enter_last()
-            try:
-                yield
-            finally:
-                leave()
-        finally:
-            self._readers.release()
+    def occupancy(self) -> dict[Kind, Occupancy]:
+        """Of each kind, at this moment."""
+        return {kind: places.occupancy() for kind, places in self._places.items()}
 
-    def _enter_last(self) -> Callable[[], None]:
-        try:
-            self._last.pop()
-        except IndexError:
-            raise Unavailable("all places for long requests are taken", retry_after=1) from None
-        return lambda: self._last.append(None)
+
+def threads_of_server(argv: Sequence[str], environ: Mapping[str, str], at_most: int) -> int:
+    """How many threads granian was started with, if that can be read and is less than `at_most`.
+
+    More places than threads would let one kind of request take the threads of all others.
+
+    >>> threads_of_server(["granian", "--blocking-threads", "64", "api.wsgi:app"], {}, 640)
+    64
+    >>> threads_of_server(["gunicorn"], {}, 640)
+    640
+    """
+    said = [environ.get("GRANIAN_BLOCKING_THREADS", "")]
+    for option, value in zip(argv, [*argv[1:], ""], strict=True):
+        name, _, joined = option.partition("=")
+        if name == "--blocking-threads":
+            said.append(joined or value)
+    return min(at_most, int(said[-1])) if said[-1].isdecimal() else at_most
 
 
 def admission() -> Admission:

@@ -8,9 +8,9 @@ from flask import Blueprint, Response, request
 from pydantic import Field
 from werkzeug.wsgi import get_input_stream
 
-from api.admission import admission
+from api.admission import Kind, admission
 from api.answers import json_answer
-from api.operation import core, operation
+from api.operation import caller, core, operation
 from api.query import Query
 from api.tasks import origin, path_id, refuse_over_depth, wait_for_end
 from gifty_compute.errors import UnsupportedMedia
@@ -42,7 +42,7 @@ class BatchQuery(Query):
 )
 def submit_batch(query: BatchOptions) -> Response:
     """Commits one task a line, or none. 200 with the first batch when this key and body came before."""
-    with admission().reading():
+    with admission().place(Kind.UPLOADS, caller()):
         sender = origin()
         refuse_over_depth(sender, core().batches.was_submitted)
         submitted = core().batches.submit(_upload(), query, sender)

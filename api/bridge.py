@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Response
 from pydantic import BaseModel, Field
 
-from api.admission import Admission, admission
+from api.admission import Kind, admission
 from api.answers import json_answer, task_json
 from api.compression import compressed
 from api.facade import this_request
-from api.operation import core, holder_of, operation
+from api.operation import caller, core, holder_of, operation
+from api.places import Leave
 from api.query import Query
 from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
@@ -110,7 +112,7 @@ def claim(query: ClaimQuery) -> Response:
     if (own := this_request().worker_token) and own.quarantined_at:
         # What it would be handed nobody would believe.
         return json_answer(_claimed(core(), _none(core())))
-    with admission().worker_place():
+    with admission().place(Kind.WORKERS, caller()):
         canary = core().trust.canary(holder, own, want) if own and not holder.trusted else ()
         rest = want.model_copy(update={"limit": want.limit - len(canary)})
         claimed = _claim(core(), holder, rest) if rest.limit else _none(core())
@@ -120,7 +122,7 @@ def claim(query: ClaimQuery) -> Response:
             claimed = claimed.model_copy(update={"tasks": tuple(mixed)})
     core().fleet.asked(query.worker_id, want.models, claimed.tasks)
     if not claimed.tasks and want.wait_seconds:
-        body = _long_poll(core(), admission(), holder, want)
+        body = _long_poll(core(), partial(admission().try_enter, Kind.WAITS, caller()), holder, want)
         return Response(body, mimetype="application/json")
     return json_answer(_claimed(core(), claimed))
 
@@ -155,7 +157,9 @@ def _claimed(core: Core, claimed: Claimed) -> dict[str, Any]:
     }
 
 
-def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> Iterator[bytes]:
+def _long_poll(
+    core: Core, try_enter: Callable[[], Leave | None], holder: Holder, want: Want
+) -> Iterator[bytes]:
     """The body of a claim that waits: a space, which JSON ignores, before each claim, then the answer.
 
     Only who writes learns that the client has hung up: the server closes the body then, in front of the
@@ -164,7 +168,7 @@ def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> 
     """
     claimed, unlucky = _none(core), 0
     until = Deadline.after(want.wait_seconds, core.clock)
-    leave = admission.try_enter()
+    leave = try_enter()
     try:
         while leave is not None and core.waits.wait_for_work(want, until.remaining):
             yield b" "
@@ -190,7 +194,7 @@ def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> 
 def heartbeat(body: HeartbeatRequest) -> Response:
     """Renews each lease by its own length; `exhaustive` names all that the session holds."""
     logic, own = core().logic.file, this_request().worker_token
-    with admission().worker_place():
+    with admission().place(Kind.WORKERS, caller()):
         holder = holder_of(body.worker_id, body.session)
         extension = core().leases.extend(holder, body.tasks, exhaustive=body.exhaustive)
     core().fleet.beat(body.worker_id, body.info, len(body.tasks) if body.exhaustive else None)
@@ -212,7 +216,7 @@ def heartbeat(body: HeartbeatRequest) -> Response:
 )
 def release(body: ReleaseRequest) -> Response:
     """Takes tasks back unharmed: pending again at once."""
-    with admission().worker_place():
+    with admission().place(Kind.WORKERS, caller()):
         holder = holder_of(body.worker_id, body.session)
         released = core().leases.release(holder, body.tasks, body.reason)
     core().fleet.released(body.worker_id, len(released))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,8 +12,9 @@ from flask import Blueprint, Response
 from api import rate
 from api.admission import admission
 from api.answers import json_answer
-from api.operation import core, operation, request_id
-from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask, call_of
+from api.operation import caller, core, operation, request_id
+from api.places import Leave
+from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask, call_of, place_of
 from gifty_compute.errors import ProviderError
 from gifty_compute.providers.base import QUIET, Usage
 from gifty_compute.routing.router import ChatStream
@@ -56,8 +57,8 @@ def chat(body: ChatRequest) -> Response:
 def _streamed(body: ChatRequest) -> Response:
     call = call_of("llm", body, body.payload())
     with ExitStack() as held:
-        held.callback(admission().enter())
         held.enter_context(rate.admitted(core(), call))
+        held.callback(admission().enter(place_of(call), caller(), call.deadline.remaining))
         stream = core().high.router.stream(call)
         leave = held.pop_all().close
     headers = {
@@ -81,14 +82,14 @@ class _Events:
         self,
         stream: ChatStream,
         about: dict[str, Any],
-        leave: Callable[[], None],
+        leave: Leave,
         *,
         with_usage: bool,
         request_id: str,
     ) -> None:
         self._stream, self._about = stream, about
         self._with_usage, self._request_id = with_usage, request_id
-        self._leave: Callable[[], None] | None = leave
+        self._leave: Leave | None = leave
         self._events = self._make()
 
     def __iter__(self) -> Iterator[bytes]:

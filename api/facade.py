@@ -13,6 +13,8 @@ from gifty_compute.wire.token import WorkerToken
 
 __all__ = ["Facade", "FacadeRequest", "this_app", "this_request"]
 
+_SHORT_BYTES = 64 * 1024
+
 
 class FacadeRequest(Request):
     """A request, and what is found out about it on its way."""
@@ -32,6 +34,11 @@ class FacadeRequest(Request):
         """A header by its name in the environ, as HTTP_X_REQUEST_ID: a look into a dict and no more."""
         sent: str | None = self.environ.get(name)
         return sent
+
+    def says_short(self) -> bool:
+        """Whether the body says its length, and is short enough that hundreds of them fit into memory."""
+        said = self.header("CONTENT_LENGTH") or ""
+        return said.isdecimal() and not self.header("HTTP_TRANSFER_ENCODING") and int(said) <= _SHORT_BYTES
 
     def read(self, most: int) -> bytes:
         """The whole body. Raises TooLarge beyond so many bytes."""

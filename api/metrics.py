@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from api.admission import admission
 from api.facade import Facade, this_request
 from api.operation import core, operation
 from gifty_compute.core import Core
@@ -75,6 +76,7 @@ class _State:
         for precision, count in self._core.fleet.precisions().items():
             workers.add_metric((precision,), count)
         yield workers
+        yield _places()
         rejected = GaugeMetricFamily("gifty_logic_rejected", "Versions of logic.yaml that were refused")
         rejected.add_metric((), watch.rejected)
         yield rejected
@@ -86,6 +88,16 @@ class _State:
         version = GaugeMetricFamily("gifty_logic", "1 for the version in force", labels=("version",))
         version.add_metric((watch.current.version,), 1.0)
         yield version
+
+
+def _places() -> Metric:
+    found = GaugeMetricFamily(
+        "gifty_places", "Requests at work and in line, and the places of this kind", labels=("kind", "state")
+    )
+    for kind, seen in admission().occupancy().items():
+        for state, count in (("all", seen.size), ("taken", seen.taken), ("waiting", seen.waiting)):
+            found.add_metric((kind, state), count)
+    return found
 
 
 @blueprint.get("/metrics")

@@ -7,10 +7,10 @@ from typing import Any
 from flask import Blueprint, Response
 from pydantic import Field
 
-from api.admission import admission
+from api.admission import Kind, admission
 from api.answers import json_answer
 from api.bridge import in_scope
-from api.operation import core, holder_of, operation
+from api.operation import caller, core, holder_of, operation
 from api.query import Query
 from gifty_compute.errors import GiftyComputeError, InvalidRequest
 from gifty_compute.wire import notebook
@@ -77,7 +77,7 @@ def scoring_submit(query: ScoringSubmitQuery, body: ScoringSubmit) -> Response:
         message = "say what scale the scores are on, ?score_scale=0-1 or 0-10, or score.notebook_scale does"
         raise InvalidRequest(message, param="score_scale")
     holder = holder_of(query.worker_id, "")
-    with admission().worker_place():
+    with admission().place(Kind.WORKERS, caller()):
         own = core().held.with_products(holder.credential, [one.gift_id for one in body.results])
         made = core().store.find(notebook.task_ids_in(body)).values()
         found = {task.id: task for task in (*own, *made) if task.task_type == "score"}
@@ -109,7 +109,7 @@ def categories_submit(query: CategoriesSubmitQuery, body: CategoriesSubmit) -> R
     """Takes mappings. Of a task with one of these names, those left out have no category."""
     holder = holder_of(query.worker_id, "")
     names = {one.external_name for one in body.results}
-    with admission().worker_place():
+    with admission().place(Kind.WORKERS, caller()):
         found = core().held.with_names(holder.credential, sorted(names))
         ended = _end(query.worker_id, [(task, notebook.mappings_for(task, body)) for task in found])
     return _submitted(sum(len(names & set(task.payload["external_names"])) for task in ended))
@@ -119,7 +119,7 @@ def _claim(task_type: str, worker_id: str, limit: int) -> tuple[Task, ...]:
     want = in_scope(Want(task_types=(task_type,), limit=min(limit, _MOST_A_CLAIM), bare=True))
     if not core().logic.file.features.enable_external_workers:
         return ()
-    with admission().worker_place():
+    with admission().place(Kind.WORKERS, caller()):
         tasks = core().leases.claim(holder_of(worker_id, ""), want).tasks
     core().fleet.asked(worker_id, (), tasks)
     return tasks

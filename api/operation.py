@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from werkzeug.exceptions import MethodNotAllowed
 
 from api import rate
-from api.admission import admission
+from api.admission import Kind, admission
 from api.auth import Guard, Scope
 from api.compression import unpacked
 from api.facade import FacadeRequest, this_app, this_request
@@ -150,6 +150,7 @@ def _read_json(asked: FacadeRequest) -> Any:
     if encoding not in ("identity", "gzip"):
         raise UnsupportedMedia("the Content-Encoding of a body is gzip, or none")
     most = core().settings.max_body_bytes
-    with admission().reading():
+    kind = Kind.BODIES if asked.says_short() else Kind.LARGE_BODIES
+    with admission().place(kind, asked.caller):
         body = asked.read(most)
     return read_json(unpacked(body, most) if encoding == "gzip" else body)

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from flask import Blueprint, Response
 
-from api.admission import admission
+from api.admission import Kind, admission
 from api.answers import json_answer, task_json
 from api.compression import compressed
 from api.errors import status_of
 from api.facade import this_request
-from api.operation import core, holder_of, operation
+from api.operation import caller, core, holder_of, operation
 from api.query import VectorsQuery
 from api.tasks import find_task_id
 from gifty_compute.core import Core
@@ -55,7 +55,7 @@ def result(task_id: str, body: ResultRequest, query: VectorsQuery) -> Response:
         error=body.error,
         retryable=body.retryable,
     )
-    with admission().worker_place():
+    with admission().place(Kind.WORKERS, caller()):
         ended = _take(core(), holder, outcome, core().store.get(outcome.id))
     return json_answer(task_json(ended, query.encoding_format))
 
@@ -73,7 +73,7 @@ def results(body: ResultsRequest) -> Response:
     The completed ones are stored in one statement. An outcome that is bad spoils no other.
     """
     holder = holder_of(body.worker_id, body.session)
-    with admission().worker_place():
+    with admission().place(Kind.WORKERS, caller()):
         verdicts = _Bulk(core(), holder, body.results).verdicts()
     return json_answer({"verdicts": [verdict.__dict__ for verdict in verdicts]})
 

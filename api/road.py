@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 
 from api import rate
-from api.admission import admission
+from api.admission import Kind, admission
 from api.facade import this_request
 from api.operation import caller, core, request_id
 from api.tasks import submit
@@ -18,7 +18,7 @@ from gifty_compute.routing.call import Answer, Call
 from gifty_compute.wire.body import Deliverable
 from gifty_compute.wire.task import SubmitRequest
 
-__all__ = ["ERRORS", "GIVES", "HEADERS", "answer_headers", "as_task", "ask", "call_of"]
+__all__ = ["ERRORS", "GIVES", "HEADERS", "answer_headers", "as_task", "ask", "call_of", "place_of"]
 
 ERRORS = (400, 401, 409, 413, 415, 422, 429, 502, 503, 504)
 """What every high-priority path may answer."""
@@ -26,17 +26,24 @@ HEADERS = ("Idempotency-Key", "X-Gifty-Hop")
 """What it looks at; the first with priority low alone, the second with priority high."""
 GIVES = ("X-Gifty-Provider", "X-Gifty-Attempts", "X-Gifty-Config", "X-Gifty-Cache")
 """The headers of its answers."""
+_QUICK = frozenset({"embedding", "rerank", "classify"})
 
 
 def ask(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Logic, Answer]:
     """The router's answer, and the logic that it was found by."""
     call = call_of(kind, body, payload)
-    leave = admission().enter()
-    try:
-        with rate.admitted(core(), call):
-            return call.logic, core().high.router.run(call)
-    finally:
-        leave()
+    # Waiting for a place is part of the call's time.
+    with (
+        rate.admitted(core(), call),
+        admission().place(place_of(call), caller(), call.deadline.remaining),
+    ):
+        return call.logic, core().high.router.run(call)
+
+
+def place_of(call: Call) -> Kind:
+    """Which kind of place the call needs: what a language model does is slow, whatever it is asked for."""
+    quick = call.kind in _QUICK and "llm" not in call.model.section.kinds
+    return Kind.QUICK if quick else Kind.SLOW
 
 
 def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:

@@ -1,4 +1,4 @@
-"""Streamed answers: bytes as they are made, with a place of the admission held until the end."""
+"""Streamed results of batches: bytes as they are made, with a place of their kind held until the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from flask import Response
 
-from api.admission import admission
+from api.admission import Kind, admission
+from api.operation import caller
+from api.places import Leave
 from gifty_compute.errors import GiftyComputeError
 
 __all__ = ["streamed"]
@@ -24,7 +26,7 @@ def streamed(pieces: Generator[bytes, None, None], last_word: LastWord, **respon
     Later it is too late for that, and the server ends an answer that broke off as it ends any other: what
     `last_word` makes of the error is then the last piece.
     """
-    leave = admission().enter()
+    leave = admission().enter(Kind.RESULTS, caller())
     try:
         first = next(pieces, b"")
     except BaseException:
@@ -41,10 +43,10 @@ class _Body:
         first: bytes,
         pieces: Generator[bytes, None, None],
         last_word: LastWord,
-        leave: Callable[[], None],
+        leave: Leave,
     ) -> None:
         self._pieces, self._last_word = pieces, last_word
-        self._leave: Callable[[], None] | None = leave
+        self._leave: Leave | None = leave
         self._body = self._make(first)
 
     def __iter__(self) -> Iterator[bytes]:

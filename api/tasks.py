@@ -8,7 +8,7 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 from pydantic import Field
 
-from api.admission import admission
+from api.admission import Kind, admission
 from api.answers import json_answer, task_json
 from api.compression import compressed
 from api.operation import caller, core, operation, request_id
@@ -137,8 +137,8 @@ def origin() -> Origin:
 
 
 def wait_for_end(id_: UUID, seconds: float) -> None:
-    """Returns when the task or batch has ended, the seconds have passed, or no thread is to spare."""
-    leave = admission().try_enter()
+    """Returns when the task or batch has ended, the seconds have passed, or no place to wait at is free."""
+    leave = admission().try_enter(Kind.WAITS, caller())
     if leave is None:
         return
     try:

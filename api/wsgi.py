@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import resource
+import sys
 
 from celery import Celery
 
 from api import create_app
+from api.admission import threads_of_server
 from gifty_compute.core import build
 from gifty_compute.logging import configure_logging
 from gifty_compute.production import refuse_weak_facade
@@ -34,7 +37,11 @@ core.maintainer.start()
 core.callbacks.start()
 core.payer.start()
 core.fleet.start()
-app = create_app(core)
+threads = threads_of_server(sys.argv, os.environ, settings.facade_threads)
+if threads < settings.facade_threads:
+    message = "the server has %d threads and FACADE_THREADS says %d: requests get places for the former"
+    logging.getLogger(__name__).warning(message, threads, settings.facade_threads)
+app = create_app(core, threads=threads)
 # What is loaded by now stays. A full pass of the collector over it stops all threads for 50 ms.
 gc.collect()
 gc.freeze()

@@ -158,7 +158,7 @@ def build(
         depth=QueueDepth(database, lambda: logic.current, clock),
         announcer=announcer,
         tokens=WorkerTokens(database),
-        waits=Waits(store, leases, cap=settings.facade_threads // 4),
+        waits=Waits(store, leases),
         callbacks=callbacks,
         trust=Trust(database, store, leases, lambda: logic.current, clock, rng),
         payer=Payer(

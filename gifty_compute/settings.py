@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gifty_compute.errors import InvalidConfig
 
 __all__ = [
+    "FACADE_THREADS",
     "BridgeSettings",
     "BrokerSettings",
     "LogicSettings",
@@ -29,6 +30,8 @@ __all__ = [
 Tokens = Annotated[tuple[tuple[str, SecretStr], ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 OPS_ROLES = ("viewer", "operator")
+FACADE_THREADS = 640
+"""How many a facade process may have unless the variable of this name says otherwise; made on demand."""
 
 
 class BrokerSettings(BaseSettings):
@@ -137,7 +140,9 @@ class Settings(BrokerSettings, LogicSettings):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     max_batch_bytes: int = Field(default=512 * 2**20, ge=1024, description="Of a batch, after inflating, too")
     db_pool_size: int = Field(default=8, ge=1, le=100)
-    facade_threads: int = Field(default=64, ge=4, description="Threads of one facade process")
+    facade_threads: int = Field(
+        default=FACADE_THREADS, ge=16, description="Threads of one facade process, at most"
+    )
     maintain_period_seconds: float = Field(default=2.0, gt=0, le=10)
 
     @field_validator("api_tokens", mode="before")

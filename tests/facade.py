@@ -12,6 +12,7 @@ from typing import Any
 
 import requests
 
+from gifty_compute.settings import FACADE_THREADS
 from gifty_compute.stack.options import Options
 from gifty_compute.stack.ports import choose_addresses
 from gifty_compute.stack.programs import programs
@@ -42,7 +43,7 @@ class RunningFacade:
 
 @contextmanager
 def running_facade(
-    folder: Path, environ: Mapping[str, str], *, threads: int = 64, checkout: Path = ROOT
+    folder: Path, environ: Mapping[str, str], *, threads: int = FACADE_THREADS, checkout: Path = ROOT
 ) -> Iterator[RunningFacade]:
     """Ready at the beginning of the block, ended by SIGTERM after it."""
     addresses = choose_addresses(0)
@@ -68,7 +69,11 @@ def running_facade(
 
 @contextmanager
 def process_of(
-    argv: tuple[str, ...], environ: Mapping[str, str], output: Any, threads: int = 64, folder: Path = ROOT
+    argv: tuple[str, ...],
+    environ: Mapping[str, str],
+    output: Any,
+    threads: int = FACADE_THREADS,
+    folder: Path = ROOT,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program of ours, which sees of this environment only what a shell has."""
     shell = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}

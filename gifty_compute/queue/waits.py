@@ -24,18 +24,17 @@ _Key = TypeVar("_Key")
 
 
 class Waits:
-    """At most `cap` callers wait, for whatever; over it a wait is over at once: answer with what is there."""
+    """Threads that wait for an end or for work. How many there may be is for the caller to bound."""
 
-    def __init__(self, tasks: TaskStore, leases: LeaseStore, *, cap: int) -> None:
+    def __init__(self, tasks: TaskStore, leases: LeaseStore) -> None:
         self._tasks, self._leases = tasks, leases
-        self._places = threading.BoundedSemaphore(cap)
         self._ends: Poller[UUID] = Poller("waits for ends", self._ended)
         self._work: Poller[tuple[str, str]] = Poller("waits for work", leases.ready)
 
     def wait(self, task_id: UUID, seconds: float) -> None:
-        """Returns when the task has ended, the seconds have passed, or there is no place to wait."""
+        """Returns when the task has ended or the seconds have passed."""
         if seconds > 0:
-            self._wait(self._ends, [task_id], seconds)
+            self._ends.wait([task_id], seconds)
 
     def wait_for_work(self, want: Want, seconds: float) -> bool:
         """Whether there is something ready of what is wanted, before the seconds have passed.
@@ -43,15 +42,7 @@ class Waits:
         As many callers are woken as rows are ready; another process's callers may be faster all the same.
         """
         pairs = self._leases.offered(want)
-        return seconds > 0 and self._wait(self._work, pairs, seconds)
-
-    def _wait(self, poller: Poller[_Key], keys: Sequence[_Key], seconds: float) -> bool:
-        if not self._places.acquire(blocking=False):
-            return False
-        try:
-            return poller.wait(keys, seconds)
-        finally:
-            self._places.release()
+        return seconds > 0 and self._work.wait(pairs, seconds)
 
     def _ended(self, ids: list[UUID]) -> dict[UUID, int]:
         """All who wait for an ended task are woken."""

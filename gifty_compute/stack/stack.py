@@ -14,6 +14,7 @@ from gifty_compute.embedded.child import Child
 from gifty_compute.embedded.directory import DataDirectory
 from gifty_compute.embedded.errors import ChildFailed, EmbeddedError
 from gifty_compute.embedded.supervisor import Service, Supervisor
+from gifty_compute.settings import FACADE_THREADS
 from gifty_compute.stack.credentials import Credentials, read_or_make_credentials
 from gifty_compute.stack.environment import children_environment, choose_logic, refuse_bad_logic
 from gifty_compute.stack.interrupts import Interrupts
@@ -152,7 +153,7 @@ class Stack:
             beat_schedule=self._data_dir / "beat",
             flower_auth=credentials.flower_auth,
             internal_token=credentials.internal_token,
-            facade_threads=self._environ.get("FACADE_THREADS") or "64",
+            facade_threads=self._environ.get("FACADE_THREADS") or str(FACADE_THREADS),
         )
 
     def _service(self, program: Program, environment: Mapping[str, str], hold: tuple[int, ...]) -> Service:

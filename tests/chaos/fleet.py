@@ -20,6 +20,7 @@ import psycopg2.extras
 import requests
 
 from gifty_compute.embedded.child import Child
+from gifty_compute.settings import FACADE_THREADS
 from gifty_compute.stack.readiness import Ready, http_ok, logged_event
 from tests.conftest import ROOT
 from tests.e2e.service import LOGIC, eventually
@@ -97,7 +98,8 @@ class Fleet:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.urls[name] = url = f"http://127.0.0.1:{port}"
-        server = ["granian", "--interface", "wsgi", "--workers", "1", "--blocking-threads", "32"]
+        server = ["granian", "--interface", "wsgi", "--workers", "1", "--blocking-threads"]
+        server += [str(FACADE_THREADS)]
         listen = ["--host", "127.0.0.1", "--port", str(port), "--no-ws", app]
         self.start(name, [*server, *listen], http_ok(f"{url}/readyz"), **environ)
         return url

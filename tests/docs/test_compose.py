@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gifty_compute.settings import Settings
+from gifty_compute.settings import FACADE_THREADS, Settings
 from gifty_compute.stack.environment import PROVIDER_KEYS
 from gifty_compute.stack.options import Options
 from gifty_compute.stack.programs import Addresses, Program, migration, programs
@@ -47,7 +47,7 @@ def running_programs() -> list[Program]:
         beat_schedule=Path("/tmp/beat"),
         flower_auth="operator:secret",
         internal_token="secret",
-        facade_threads="64",
+        facade_threads=str(FACADE_THREADS),
     )
 
 

@@ -25,6 +25,7 @@ class Fault(StrEnum):
     EMPTY = "an empty object"
     TRUNCATED_JSON = "half of the JSON"
     HANG = "no answer"
+    HELD = "a good answer, as soon as the test releases it"
     HEADERS_ONLY = "headers, no body"
     DRIP = "a byte now and then"
     TRUNCATED = "less than Content-Length"

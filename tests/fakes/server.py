@@ -43,6 +43,8 @@ class FakeProviders:
         self._received: defaultdict[str, list[Received]] = defaultdict(list)
         self._lock = threading.Lock()
         self.closing = threading.Event()
+        self.released = threading.Event()
+        """What meets Fault.HELD is answered."""
         self.left = threading.Event()
         """Somebody hung up while a stream was being sent."""
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -55,6 +57,7 @@ class FakeProviders:
 
     def __exit__(self, *_: object) -> None:
         self.closing.set()
+        self.released.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
@@ -100,7 +103,7 @@ class FakeProviders:
 class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
-    request_queue_size = 256
+    request_queue_size = 1024
     fakes: FakeProviders
 
 
@@ -132,6 +135,8 @@ class _Handler(socketserver.StreamRequestHandler):
         if fault in STATUSES:
             more = {"retry-after": "30"} if fault is Fault.RATE_LIMITED_WAIT else {}
             return self._send(STATUSES[fault], vendor.error(STATUSES[fault], "as scripted"), more)
+        if fault is Fault.HELD:
+            self.server.fakes.released.wait()
         if fault in BYTES:
             return self._break(fault)
         if fault is Fault.ERROR_INSIDE:

@@ -16,7 +16,7 @@ from gifty_compute.clock import Deadline, SystemClock
 from gifty_compute.embedded.valkey import Valkey
 from tests.conftest import LOCAL_LOGIC, ROOT
 
-OPTIONS = ("--interface", "wsgi", "--blocking-threads", "16", "--host", "127.0.0.1", "--no-ws")
+OPTIONS = ("--interface", "wsgi", "--blocking-threads", "64", "--host", "127.0.0.1", "--no-ws")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def granian(database_url: str, valkey: Valkey) -> Iterator[str]:
             "API_TOKENS": "backend:api-token",
             "INTERNAL_API_TOKEN": "internal-token",
             "LOGIC_CONFIG_PATH": str(LOCAL_LOGIC),
-            "FACADE_THREADS": "16",
+            "FACADE_THREADS": "64",
         },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

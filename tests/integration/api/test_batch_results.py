@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +16,15 @@ import pytest
 from flask.testing import FlaskClient
 
 from api import create_app
+from api.admission import Kind
 from gifty_compute.core import Core
 from gifty_compute.errors import StoreUnavailable
 from gifty_compute.queue import results
 from gifty_compute.queue.results import BatchResults
+from gifty_compute.settings import Settings
 from gifty_compute.wire.vectors import decode
 from tests.integration.conftest import API
+from tests.integration.conftest import WORKER as WORKERS_TOKEN
 from tests.integration.queue.batches import WORKER, body, claim, complete, execute, line, vectors
 
 PARQUET = "application/vnd.apache.parquet"
@@ -183,14 +187,34 @@ def test_no_page_is_read_before_its_turn_and_no_connection_is_held_between(
 
 def test_a_reader_who_leaves_gives_the_place_back(client: FlaskClient, core: Core) -> None:
     path = post(client, body(30))
-    places = client.application.extensions["admission"]._free
-    free = len(places)
+    admission = client.application.extensions["admission"]
 
     answer = client.get(path, headers=API, buffered=False)
-    held = len(places)
+    held = admission.occupancy()[Kind.RESULTS].taken
     answer.close()
 
-    assert (held, len(places)) == (free - 1, free)
+    assert (held, admission.occupancy()[Kind.RESULTS].taken) == (1, 0)
+
+
+def test_slow_readers_of_results_take_no_places_of_users_and_workers(
+    client: FlaskClient, settings: Settings
+) -> None:
+    """K8: 60 readers at no speed made every embedding and every claim a 503."""
+    path = post(client, body(30))
+    readers = []
+    while (answer := client.get(path, headers=API, buffered=False)).status_code == 200:
+        readers.append(answer)
+
+    other = client.get(path, headers={"Authorization": "Bearer jobs-token"}, buffered=False)
+    embedded = client.post("/v1/embeddings", json={"input": "чай"}, headers=API)
+    claimed = client.get("/internal/workers/tasks?worker_id=w", headers=WORKERS_TOKEN)
+    for reader in (*readers, other):
+        reader.close()
+
+    places = max(1, settings.facade_threads // 64)
+    assert len(readers) == math.ceil(places * 3 / 4)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert (other.status_code, embedded.status_code, claimed.status_code) == (200, 200, 200)
 
 
 def test_parquet_reads_back_as_it_was(client: FlaskClient, mixed: str) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from api import create_app
+from api.admission import Kind
 from gifty_compute.core import Core, build
-from gifty_compute.errors import Unavailable
 from gifty_compute.settings import Settings
 from tests.integration.conftest import API
 from tests.integration.queue.batches import WORKER, body, claim, complete, line
@@ -182,16 +181,13 @@ def test_a_body_larger_than_other_paths_take_is_read(settings: Settings, core: C
 
 def test_uploads_leave_threads_for_others(client: FlaskClient, core: Core) -> None:
     admission = client.application.extensions["admission"]
-    taken = 0
-    with ExitStack() as reading:
-        with suppress(Unavailable):
-            while taken <= core.settings.facade_threads:
-                reading.enter_context(admission.reading())
-                taken += 1
+    while admission.try_enter(Kind.UPLOADS, "backend"):
+        pass
 
-        answer = post(client, body(1))
+    answer = post(client, body(1))
+    task = client.post("/v1/tasks", json=json.loads(line("чай")), headers=API)
 
-    assert taken < core.settings.facade_threads
+    assert task.status_code == 202
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")
     assert answer.headers["Retry-After"] == "1"
 

@@ -6,9 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api import create_app
-from api.admission import Admission
 from gifty_compute.core import Core
-from gifty_compute.errors import Unavailable
 from tests.integration.conftest import API
 
 JSON = {**API, "Content-Type": "application/json"}
@@ -70,16 +68,3 @@ def test_a_request_id_is_made_anew_for_each_request(client: FlaskClient) -> None
 
     assert len(ids) == 5
     assert all(len(made) == 32 for made in ids)
-
-
-def test_a_place_that_was_left_is_free_again() -> None:
-    admission = Admission(4)
-    leave = admission.enter()
-    admission.enter()
-
-    with pytest.raises(Unavailable, match="all places for long requests are taken"):
-        admission.enter()
-    leave()
-
-    assert admission.try_enter() is not None
-    assert admission.try_enter() is None

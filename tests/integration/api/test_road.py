@@ -70,21 +70,21 @@ def test_places_for_long_requests_end_and_short_ones_are_answered_all_the_same(
     core_with: MakeCore, fake: FakeProviders
 ) -> None:
     fake.fault("anthropic", Fault.HUNG_STREAM)
-    core = core_with("llm: {default_provider: anthropic}", facade_threads=4)
+    core = core_with("llm: {default_provider: anthropic}", facade_threads=16)
     client = create_app(core).test_client()
     streams = [
         client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=API, buffered=False)
-        for _ in range(2)
+        for _ in range(4)
     ]
 
-    refused = client.post("/v1/chat/completions", json=CHAT, headers=API)
+    refused = client.post("/v1/chat/completions", json={**CHAT, "timeout_ms": 100}, headers=API)
     ready = client.get("/readyz")
     for stream in streams:
         stream.close()
     fake.heal("anthropic")
     again = client.post("/v1/chat/completions", json=CHAT, headers=API)
 
-    assert [stream.status_code for stream in streams] == [200, 200]
+    assert [stream.status_code for stream in streams] == [200] * 4
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert ready.status_code == 200
     assert again.status_code == 200, again.json

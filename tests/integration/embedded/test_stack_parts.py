@@ -15,6 +15,7 @@ import pytest
 
 from gifty_compute.embedded.errors import EmbeddedError
 from gifty_compute.embedded.private import read_or_make_secret
+from gifty_compute.settings import FACADE_THREADS
 from gifty_compute.stack.credentials import Credentials, read_or_make_credentials
 from gifty_compute.stack.environment import PROVIDER_KEYS, children_environment, choose_logic
 from gifty_compute.stack.interrupts import Interrupts
@@ -38,7 +39,7 @@ def _programs(celery: int = 1, poll: int = 1) -> list[Program]:
         beat_schedule=Path("/data/beat"),
         flower_auth=SECRETS.flower_auth,
         internal_token=SECRETS.internal_token,
-        facade_threads="64",
+        facade_threads=str(FACADE_THREADS),
     )
 
 
