@@ -213,6 +213,35 @@ class ClientLimitsSection(Section):
     requests_per_minute: int | None = Field(default=None, ge=1)
 
 
+ClientName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ClientSection(Section):
+    """What is special about one client of API_TOKENS."""
+
+    sees: tuple[ClientName, ...] = Field(
+        default=(), description="Clients whose tasks and batches it reads, lists, cancels and retries, too."
+    )
+
+
+class ClientsSection(Section):
+    """Clients by their names in API_TOKENS, beside what concerns them all."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, ClientSection]
+
+    sql_rows: ClientName | None = Field(
+        default=None, description="The client of rows inserted by SQL; else the first of API_TOKENS."
+    )
+
+    def of(self, name: str) -> ClientSection:
+        """The client's own section; one without any is special in nothing."""
+        return self.__pydantic_extra__.get(name, _NOTHING_SPECIAL)
+
+
+_NOTHING_SPECIAL = ClientSection()
+
+
 class BreakerSection(Section):
     """When a provider is left alone, and for how long."""
 
@@ -294,6 +323,7 @@ class LogicFile(Section):
     routing: RoutingSection = RoutingSection()
     leases: LeasesSection = LeasesSection()
     limits: ClientLimitsSection = ClientLimitsSection()
+    clients: ClientsSection = ClientsSection()
     low: dict[KindName, LowSection] = {}
     task_types: dict[TaskTypeName, TaskTypeSection] = {}
     trust: TrustSection = TrustSection()
