@@ -7,7 +7,7 @@ from pydantic import Field
 
 from api.batches import JSON_LINES
 from api.errors import error_json
-from api.operation import core, operation, request_id
+from api.operation import core, operation, request_id, sight
 from api.query import VectorsQuery
 from api.streaming import streamed
 from api.tasks import path_id
@@ -40,7 +40,7 @@ class ResultsQuery(VectorsQuery):
 )
 def batch_results(batch_id: str, query: ResultsQuery) -> Response:
     """All tasks in the order of the submit, ended or not; for NumPy all must be embeddings, and done."""
-    batch = core().batches.get(path_id(batch_id, "batch"))
+    batch = core().batches.get(sight(), path_id(batch_id, "batch"))
     wanted = request.accept_mimetypes.best_match(list(_RESULTS)) if request.accept_mimetypes else JSON_LINES
     if wanted is None:
         raise NotAcceptable(f"results come as {JSON_LINES}, {PARQUET} or {NPY}")
@@ -53,7 +53,7 @@ def _as_json_lines(batch: Batch, query: ResultsQuery) -> Response:
     def last_word(error: GiftyComputeError) -> bytes:
         return write_json(error_json(error, name)) + b"\n"
 
-    pieces = json_lines(core().results.pages(batch.id, first=query.first), query.encoding_format)
+    pieces = json_lines(core().results.pages(sight(), batch.id, first=query.first), query.encoding_format)
     return streamed(pieces, last_word, mimetype=JSON_LINES)
 
 
@@ -65,15 +65,17 @@ def _as_parquet(batch: Batch, query: ResultsQuery) -> Response:
             raise
         message = f"{PARQUET} needs the server's extra: pip install 'gifty-compute[parquet]'"
         raise NotAcceptable(message) from error
-    return streamed(parquet(core().results.pages(batch.id, first=query.first)), _silence, mimetype=PARQUET)
+    return streamed(
+        parquet(core().results.pages(sight(), batch.id, first=query.first)), _silence, mimetype=PARQUET
+    )
 
 
 def _as_npy(batch: Batch, query: ResultsQuery) -> Response:
     if query.first:
         raise InvalidRequest("a matrix comes whole, so first goes with the other formats", param="first")
-    rows, dim = core().results.shape(batch.id)
+    rows, dim = core().results.shape(sight(), batch.id)
     length = len(npy_header(rows, dim)) + rows * dim * 4
-    pieces = npy(core().results.pages(batch.id), rows, dim)
+    pieces = npy(core().results.pages(sight(), batch.id), rows, dim)
     return streamed(pieces, _silence, mimetype=NPY, headers={"Content-Length": str(length)})
 
 

@@ -10,7 +10,7 @@ from werkzeug.wsgi import get_input_stream
 
 from api.admission import Kind, admission
 from api.answers import json_answer
-from api.operation import caller, core, operation
+from api.operation import caller, core, operation, sight
 from api.query import Query
 from api.tasks import origin, path_id, refuse_over_depth, wait_for_end
 from gifty_compute.errors import UnsupportedMedia
@@ -57,10 +57,10 @@ def submit_batch(query: BatchOptions) -> Response:
 @operation(scope="api", query=BatchQuery, answers={200: Batch}, errors=(401, 404, 422, 503))
 def get_batch(batch_id: str, query: BatchQuery) -> Response:
     """The batch, at once or as soon as all of it has ended or the seconds have passed."""
-    found = core().batches.get(path_id(batch_id, "batch"))
+    found = core().batches.get(sight(), path_id(batch_id, "batch"))
     if query.wait and found.finished_at is None:
         wait_for_end(found.id, query.wait)
-        found = core().batches.get(found.id)
+        found = core().batches.get(sight(), found.id)
     return json_answer(_json(found))
 
 
@@ -69,8 +69,8 @@ def get_batch(batch_id: str, query: BatchQuery) -> Response:
 def cancel_batch(batch_id: str) -> Response:
     """Ends all that has not ended; a large batch goes on being cancelled after the answer."""
     found = path_id(batch_id, "batch")
-    core().batches.cancel(found)
-    return json_answer(_json(core().batches.get(found)))
+    core().batches.cancel(sight(), found)
+    return json_answer(_json(core().batches.get(sight(), found)))
 
 
 @blueprint.post("/v1/batches/<batch_id>/retry")
@@ -78,8 +78,8 @@ def cancel_batch(batch_id: str) -> Response:
 def retry_batch(batch_id: str) -> Response:
     """Begins a new generation of all that failed or was cancelled; a large batch goes on after the answer."""
     found = path_id(batch_id, "batch")
-    core().announcer.catch_up(core().batches.retry(found))
-    return json_answer(_json(core().batches.get(found)))
+    core().announcer.catch_up(core().batches.retry(sight(), found))
+    return json_answer(_json(core().batches.get(sight(), found)))
 
 
 def _json(batch: Batch) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from api.compression import unpacked
 from api.facade import FacadeRequest, this_app, this_request
 from gifty_compute.core import Core
 from gifty_compute.errors import InvalidRequest, UnsupportedMedia
+from gifty_compute.queue.sight import Sight
 from gifty_compute.wire.body import parse
 from gifty_compute.wire.json import read_json
 from gifty_compute.wire.task import Holder
 
-__all__ = ["Operation", "caller", "core", "holder_of", "operation", "operations", "request_id"]
+__all__ = ["Operation", "caller", "core", "holder_of", "operation", "operations", "request_id", "sight"]
 
 View = Callable[..., Response]
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
@@ -107,6 +108,11 @@ def core() -> Core:
 def caller() -> str:
     """The name that the credential of this request goes by."""
     return this_request().caller
+
+
+def sight() -> Sight:
+    """The clients whose tasks and batches this request may read and change: every path of /v1 asks by it."""
+    return core().sights.of(caller())
 
 
 def holder_of(worker_id: str, session: str) -> Holder:

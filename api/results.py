@@ -56,7 +56,7 @@ def result(task_id: str, body: ResultRequest, query: VectorsQuery) -> Response:
         retryable=body.retryable,
     )
     with admission().place(Kind.WORKERS, caller()):
-        ended = _take(core(), holder, outcome, core().store.get(outcome.id))
+        ended = _take(core(), holder, outcome, core().store.stored(outcome.id))
     return json_answer(task_json(ended, query.encoding_format))
 
 

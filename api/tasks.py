@@ -11,7 +11,7 @@ from pydantic import Field
 from api.admission import Kind, admission
 from api.answers import json_answer, task_json
 from api.compression import compressed
-from api.operation import caller, core, operation, request_id
+from api.operation import caller, core, operation, request_id, sight
 from api.query import VectorsQuery
 from gifty_compute.errors import InvalidRequest, NotFound, OverLimit
 from gifty_compute.queue.tasks import Origin
@@ -67,25 +67,25 @@ def submit_task(body: SubmitRequest) -> Response:
 @operation(scope="api", query=WaitQuery, answers={200: Task}, errors=(401, 404, 422, 503))
 def get_task(task_id: str, query: WaitQuery) -> Response:
     """The task, at once or as soon as it has ended or the seconds have passed."""
-    found = core().store.get(find_task_id(task_id))
+    found = core().store.get(sight(), find_task_id(task_id))
     if query.wait and found.completed_at is None:
         wait_for_end(found.id, query.wait)
-        found = core().store.get(found.id)
+        found = core().store.get(sight(), found.id)
     return json_answer(task_json(found, query.encoding_format))
 
 
 @blueprint.post("/v1/tasks/<task_id>/cancel")
 @operation(scope="api", answers={200: Task}, errors=(401, 404, 409, 503))
 def cancel_task(task_id: str) -> Response:
-    """Ends a task that has not ended; whoever works on it learns it from the next heartbeat."""
-    return json_answer(task_json(core().store.cancel(find_task_id(task_id))))
+    """Ends a task that has not ended; the worker that holds it learns it from its next heartbeat."""
+    return json_answer(task_json(core().store.cancel(sight(), find_task_id(task_id))))
 
 
 @blueprint.post("/v1/tasks/<task_id>/retry")
 @operation(scope="api", answers={200: Task}, errors=(401, 404, 409, 503))
 def retry_task(task_id: str) -> Response:
     """Begins a new generation of a task that failed or was cancelled."""
-    task = core().store.retry(find_task_id(task_id))
+    task = core().store.retry(sight(), find_task_id(task_id))
     core().announcer.announce(task)
     return json_answer(task_json(task))
 
@@ -93,8 +93,9 @@ def retry_task(task_id: str) -> Response:
 @blueprint.get("/v1/tasks")
 @operation(scope="api", query=ListQuery, answers={200: TaskList}, errors=(401, 422, 503))
 def list_tasks(query: ListQuery) -> Response:
-    """Tasks, newest first; next_cursor is null on the last page."""
+    """The client's own tasks, newest first; next_cursor is null on the last page."""
     tasks, cursor = core().store.page(
+        sight(),
         limit=query.limit,
         before=query.cursor,
         status=query.status,

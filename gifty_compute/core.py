@@ -39,6 +39,7 @@ from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.outbox import Outbox
 from gifty_compute.queue.purse import Purses
 from gifty_compute.queue.results import BatchResults
+from gifty_compute.queue.sight import Sights
 from gifty_compute.queue.spending import SpendingTable
 from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.queue.tokens import WorkerTokens
@@ -58,6 +59,7 @@ class Core:
     clock: Clock
     rng: Random
     database: Database
+    sights: Sights
     store: TaskStore
     leases: LeaseStore
     held: HeldTasks
@@ -111,6 +113,8 @@ def build(
     clock, rng = clock or SystemClock(), rng or Random()  # noqa: S311  # jitter and turns, not secrets
     logic = LogicWatch(settings.logic_config_path, settings.llm_overrides, clock=clock)
     database = connect(settings.database_url.get_secret_value(), pool_size=settings.db_pool_size)
+    first_client = settings.api_tokens[0][0] if settings.api_tokens else ""
+    sights = Sights(lambda: logic.current, first_client)
     store = TaskStore(database, lambda: logic.current)
     leases = LeaseStore(database, lambda: logic.current, rng)
     announcer = Announcer(celery, clock)
@@ -128,7 +132,7 @@ def build(
     callbacks = build_callbacks(
         [secret.get_secret_value() for secret in settings.callback_secret],
         Outbox(database, rng),
-        lambda batch_id: batches.get(batch_id).model_dump(),
+        lambda batch_id: batches.stored(batch_id).model_dump(),
         lambda: logic.current,
         clock,
         high.registry,
@@ -138,7 +142,7 @@ def build(
     steps = (
         Leases(database),
         Unleased(database, lambda: logic.current),
-        Placing(database, lambda: logic.current),
+        Placing(database, lambda: logic.current, lambda: sights.owner_of_sql_rows),
         Judging(database, leases),
         Batches(database, clock),
         Announcing(database, announcer),
@@ -150,6 +154,7 @@ def build(
         clock=clock,
         rng=rng,
         database=database,
+        sights=sights,
         store=store,
         leases=leases,
         held=HeldTasks(database),

@@ -19,10 +19,13 @@ from gifty_compute.logic.source import read_logic
 from gifty_compute.migrations import migrate
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.leases import LeaseStore
+from gifty_compute.queue.sight import Sight
 from gifty_compute.queue.tasks import TaskStore
 
 ROOT = Path(__file__).parent.parent
 LOCAL_LOGIC = ROOT / "configs" / "logic.local.yaml"
+EVERY_CLIENT = Sight(("shop", "backend", "jobs", ""))
+"""Those that tests submit for."""
 
 # Of the whole suite, which mostly waits: 4 take two cores, and each has servers of its own.
 _PROCESSES = 4

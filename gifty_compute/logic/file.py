@@ -217,12 +217,36 @@ class ClientLimitsSection(Section):
     requests_per_minute: int | None = Field(default=None, ge=1)
 
 
-class ClientSection(Section):
-    """What one client may use; more is 429."""
+ClientName = Annotated[str, Field(min_length=1, max_length=200)]
 
+
+class ClientSection(Section):
+    """What is special about one client of API_TOKENS. Over a limit it is answered 429."""
+
+    sees: tuple[ClientName, ...] = Field(
+        default=(), description="Clients whose tasks and batches it reads, lists, cancels and retries, too."
+    )
     requests_per_minute: int | None = Field(default=None, ge=1, description="Else limits' own.")
     tokens_per_minute: int | None = Field(default=None, ge=1)
     usd_per_day: float | None = Field(default=None, gt=0)
+
+
+class ClientsSection(Section):
+    """Clients by their names in API_TOKENS, beside what concerns them all."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, ClientSection]
+
+    sql_rows: ClientName | None = Field(
+        default=None, description="The client of rows inserted by SQL; else the first of API_TOKENS."
+    )
+
+    def of(self, name: str) -> ClientSection:
+        """The client's own section; one without any is special in nothing."""
+        return self.__pydantic_extra__.get(name, _NOTHING_SPECIAL)
+
+
+_NOTHING_SPECIAL = ClientSection()
 
 
 class BreakerSection(Section):
@@ -306,7 +330,7 @@ class LogicFile(Section):
     routing: RoutingSection = RoutingSection()
     leases: LeasesSection = LeasesSection()
     limits: ClientLimitsSection = ClientLimitsSection()
-    clients: dict[str, ClientSection] = {}
+    clients: ClientsSection = ClientsSection()
     low: dict[KindName, LowSection] = {}
     task_types: dict[TaskTypeName, TaskTypeSection] = {}
     trust: TrustSection = TrustSection()

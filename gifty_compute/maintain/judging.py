@@ -61,7 +61,7 @@ class Judging:
 
     def _stored(self, check: dict[str, Any]) -> vectors.Vectors | None:
         """What the task has now, as long as it is still what this token handed in."""
-        row = self._db.row("get", id=str(check["task_id"]))
+        row = self._db.row("stored", id=str(check["task_id"]))
         if row is None or row["credential"] != str(check["token_id"]) or row["data"] is None:
             return None
         return _vectors(row)

@@ -21,11 +21,12 @@ log = logging.getLogger(__name__)
 class Placing:
     """Treats such a row as a submit would have treated it."""
 
-    def __init__(self, database: Database, logic: Callable[[], Logic]) -> None:
-        self._db, self._logic = database, logic
+    def __init__(self, database: Database, logic: Callable[[], Logic], owner: Callable[[], str]) -> None:
+        """`owner` names the client of rows that were inserted by SQL."""
+        self._db, self._logic, self._owner = database, logic, owner
 
     def run(self, connection: Connection) -> Mapping[str, int]:
-        logic, received, refused = self._logic(), 0, 0
+        logic, client, received, refused = self._logic(), self._owner(), 0, 0
         try:
             rows = self._db.rows_on(connection, "unplaced", limit=ROWS_A_STEP)
         except ValueError as error:
@@ -37,8 +38,9 @@ class Placing:
             try:
                 columns = placed(logic, row["task_type"], row["payload"], where="payload")
             except InvalidRequest as error:
-                ended = self._db.rows_on(connection, "refuse", id=row_id, error=f"{error.code}: {error}")
+                reason = f"{error.code}: {error}"
+                ended = self._db.rows_on(connection, "refuse", id=row_id, client=client, error=reason)
                 refused += len(ended)
             else:
-                received += len(self._db.rows_on(connection, "place", id=row_id, **columns))
+                received += len(self._db.rows_on(connection, "place", id=row_id, client=client, **columns))
         return {"placed": received, "refused": refused}

@@ -14,6 +14,7 @@ from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.chunks import cancel_rest, retry_rest
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.placing import columns_of
+from gifty_compute.queue.sight import Sight
 from gifty_compute.queue.spool import Spool
 from gifty_compute.queue.tasks import Origin
 from gifty_compute.queue.upload import Upload
@@ -76,7 +77,7 @@ class BatchStore:
             self._read(upload, spool)
             new = self._write(batch_id, spool, upload, options, origin)
         if new:
-            return Submitted(self.get(batch_id), new=True, ready=spool.queues)
+            return Submitted(self.stored(batch_id), new=True, ready=spool.queues)
         first = self._first(origin)
         if first is None:
             raise Unavailable("the first batch of this Idempotency-Key was removed just now; try again")
@@ -139,34 +140,41 @@ class BatchStore:
             raise IdempotencyConflict(
                 f"Idempotency-Key {origin.idempotency_key!r} was used with another body or other options"
             )
-        return Submitted(self.get(first["id"]), new=False, ready={})
+        return Submitted(self.stored(first["id"]), new=False, ready={})
 
-    def get(self, batch_id: UUID) -> Batch:
-        """The batch as it is now. Raises NotFound."""
-        row = self._db.row("get_batch", id=str(batch_id), window_seconds=_WINDOW_SECONDS)
+    def get(self, sight: Sight, batch_id: UUID) -> Batch:
+        """The batch as it is now. Raises NotFound, for another client's too."""
+        return self._found("get_batch", batch_id, clients=sight.names)
+
+    def stored(self, batch_id: UUID) -> Batch:
+        """The batch as it is now, whichever client's: not for callers. Raises NotFound."""
+        return self._found("stored_batch", batch_id)
+
+    def _found(self, query: str, batch_id: UUID, **clients: list[str]) -> Batch:
+        row = self._db.row(query, id=str(batch_id), window_seconds=_WINDOW_SECONDS, **clients)
         if row is None:
             raise NotFound(f"there is no batch {batch_id}")
         return _batch_of(row)
 
-    def cancel(self, batch_id: UUID) -> None:
+    def cancel(self, sight: Sight, batch_id: UUID) -> None:
         """Says that the batch shall end, and cancels a first part of it; maintain does the rest.
 
         Raises NotFound, and Conflict when it has ended otherwise.
         """
-        if self._db.row("ask_cancel", id=str(batch_id)) is None:
-            if self.get(batch_id).cancel_requested_at is None:
+        if self._db.row("ask_cancel", id=str(batch_id), clients=sight.names) is None:
+            if self.get(sight, batch_id).cancel_requested_at is None:
                 raise Conflict(f"batch {batch_id} has ended already")
             return
         cancel_rest(self._db.rows, batch_id, chunks=_CHUNKS_A_REQUEST)
 
-    def retry(self, batch_id: UUID) -> Queues:
+    def retry(self, sight: Sight, batch_id: UUID) -> Queues:
         """Opens the batch again for all that failed or was cancelled; a first part is ready now.
 
         What was cancelled counts, as for a single task: a batch that was cancelled can be taken up again.
         Raises NotFound, and Conflict where nothing failed or was cancelled.
         """
-        if self._db.row("ask_retry", id=str(batch_id)) is None:
-            self.get(batch_id)
+        if self._db.row("ask_retry", id=str(batch_id), clients=sight.names) is None:
+            self.get(sight, batch_id)
             raise Conflict(f"nothing in batch {batch_id} has failed or was cancelled")
         return retry_rest(self._db.rows, batch_id, chunks=_CHUNKS_A_REQUEST)
 

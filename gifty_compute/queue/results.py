@@ -10,6 +10,7 @@ from uuid import UUID
 from gifty_compute.errors import Conflict
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.rows import vectors_of
+from gifty_compute.queue.sight import Sight
 from gifty_compute.wire.vectors import Vectors
 
 __all__ = ["BatchResults", "Pages", "Result"]
@@ -44,26 +45,34 @@ class BatchResults:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def pages(self, batch_id: UUID, *, first: int = 0) -> Pages:
-        """All pages from this position on, each a statement of its own: a slow reader holds no snapshot."""
-        after = self._before(batch_id, first) if first else 0
-        while after is not None and (rows := self._page(batch_id, after)):
+    def pages(self, sight: Sight, batch_id: UUID, *, first: int = 0) -> Pages:
+        """All pages from this position on, each a statement of its own: a slow reader holds no snapshot.
+
+        Of another client's batch there are none.
+        """
+        after = self._before(sight, batch_id, first) if first else 0
+        while after is not None and (rows := self._page(sight, batch_id, after=after)):
             yield [_result_of(row) for row in rows]
             after = rows[-1]["seq"]
 
-    def _before(self, batch_id: UUID, position: int) -> int | None:
+    def _before(self, sight: Sight, batch_id: UUID, position: int) -> int | None:
         """The seq before that of this position; None beyond the last."""
-        row = self._db.row("seq_of_position", batch_id=str(batch_id), position=position)
+        row = self._db.row("seq_of_position", clients=sight.names, batch_id=str(batch_id), position=position)
         return None if row is None else int(row["seq"]) - 1
 
-    def _page(self, batch_id: UUID, after: int) -> list[dict[str, Any]]:
+    def _page(self, sight: Sight, batch_id: UUID, *, after: int) -> list[dict[str, Any]]:
         return self._db.rows(
-            "results", batch_id=str(batch_id), after=after, limit=_ROWS_A_PAGE, most_bytes=_BYTES_A_PAGE
+            "results",
+            clients=sight.names,
+            batch_id=str(batch_id),
+            after=after,
+            limit=_ROWS_A_PAGE,
+            most_bytes=_BYTES_A_PAGE,
         )
 
-    def shape(self, batch_id: UUID) -> tuple[int, int]:
+    def shape(self, sight: Sight, batch_id: UUID) -> tuple[int, int]:
         """Rows and dimension of all vectors of a batch as one matrix. Raises Conflict where they are none."""
-        [row] = self._db.rows("vectors_of_batch", id=str(batch_id))
+        [row] = self._db.rows("vectors_of_batch", clients=sight.names, batch_id=str(batch_id))
         if row["unfinished"]:
             reason = f"{row['unfinished']} of its {row['tasks']} tasks have no result"
         elif row["without"] or not row["tasks"]:

@@ -15,7 +15,7 @@ from gifty_compute.wire.task import Task
 from gifty_compute.wire.timeline import Timeline
 from gifty_compute.wire.vectors import Vectors
 
-__all__ = ["result_columns", "stored_row", "task_of", "timeline_of", "vectors_of"]
+__all__ = ["found_row", "result_columns", "stored_row", "task_of", "timeline_of", "vectors_of"]
 
 _FIELDS = tuple(Task.model_fields)
 _IDS = ("id", "batch_id")
@@ -29,8 +29,12 @@ _SLOTS = (
 
 
 def stored_row(database: Database, task_id: UUID) -> dict[str, Any]:
-    """The task's row as it is now, with its vectors. Raises NotFound."""
-    row = database.row("get", id=str(task_id))
+    """The row of a task, whichever client's, with its vectors. Raises NotFound."""
+    return found_row(database.row("stored", id=str(task_id)), task_id)
+
+
+def found_row(row: dict[str, Any] | None, task_id: UUID) -> dict[str, Any]:
+    """The row. Raises NotFound where there is none: one that is another client's is not told apart."""
     if row is None:
         raise NotFound(f"there is no task {task_id}")
     return row

@@ -1,10 +1,14 @@
-"""Tasks as their callers see them: submit, read, cancel, retry. The row is the truth."""
+"""Tasks as their callers see them: submit, read, list, cancel, retry. The row is the truth.
+
+What a caller asks for takes its Sight; what takes none is for workers, operators and the service itself.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -13,7 +17,8 @@ from gifty_compute.errors import Conflict, IdempotencyConflict, TaskFinished
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.placing import columns_of
-from gifty_compute.queue.rows import stored_row, task_of, timeline_of
+from gifty_compute.queue.rows import found_row, stored_row, task_of, timeline_of
+from gifty_compute.queue.sight import Sight
 from gifty_compute.wire.task import SubmitRequest, Task
 from gifty_compute.wire.timeline import Timeline
 
@@ -68,16 +73,22 @@ class TaskStore:
         found = self._db.row("find_submitted", lane=origin.client, idempotency_key=key) if key else None
         return found is not None
 
-    def get(self, task_id: UUID) -> Task:
-        """The task as it is now. Raises NotFound."""
+    def get(self, sight: Sight, task_id: UUID) -> Task:
+        """The task as it is now. Raises NotFound, for another client's too."""
+        row = self._db.row("get", id=str(task_id), clients=sight.names)
+        return task_of(found_row(row, task_id))
+
+    def stored(self, task_id: UUID) -> Task:
+        """The task as it is now, whichever client's: not for callers. Raises NotFound."""
         return task_of(stored_row(self._db, task_id))
 
     def timeline(self, task_id: UUID) -> Timeline:
-        """What operators see of the task's life. Raises NotFound."""
+        """What operators see of the life of a task, whichever client's. Raises NotFound."""
         return timeline_of(stored_row(self._db, task_id))
 
     def page(
         self,
+        sight: Sight,
         *,
         limit: int,
         before: int | None = None,
@@ -86,13 +97,13 @@ class TaskStore:
         batch_id: UUID | None = None,
     ) -> tuple[list[Task], int | None]:
         """A page of tasks, newest first, and where the next one begins (None at the end)."""
-        batch = str(batch_id) if batch_id else None
-        filters = {"status": status, "task_type": task_type, "batch_id": batch}
-        rows = self._db.rows("list", **filters, before=before, limit=limit, most_numbers=_MOST_NUMBERS_A_PAGE)
+        filters: dict[str, Any] = {"clients": sight.names, "status": status, "task_type": task_type}
+        query, most = "list", {"most_numbers": _MOST_NUMBERS_A_PAGE}
+        if batch_id is not None:
+            query, filters["batch_id"] = "list_batch", str(batch_id)
+        rows = self._db.rows(query, **filters, **most, before=before, limit=limit)
         last = rows[-1]["seq"] if rows else None
-        more = last is not None and self._db.row(
-            "list", **filters, before=last, limit=1, most_numbers=_MOST_NUMBERS_A_PAGE
-        )
+        more = last is not None and self._db.row(query, **filters, **most, before=last, limit=1)
         return [task_of(row) for row in rows], last if more else None
 
     def ended(self, ids: list[UUID]) -> set[UUID]:
@@ -100,26 +111,26 @@ class TaskStore:
         return {UUID(str(row["id"])) for row in self._db.rows("ended", ids=[str(i) for i in ids])}
 
     def find(self, ids: list[UUID]) -> dict[UUID, Task]:
-        """Those of these tasks that are there, as they are now, without their vectors."""
+        """Those of these tasks that are there, whichever client's, as they are now, without their vectors."""
         found = self._db.rows("find", ids=[str(one) for one in ids])
         return {task.id: task for task in map(task_of, found)}
 
-    def cancel(self, task_id: UUID) -> Task:
-        """Ends the task; who works on it learns it from the next heartbeat. Raises NotFound, TaskFinished."""
-        row = self._db.row("cancel", id=str(task_id))
+    def cancel(self, sight: Sight, task_id: UUID) -> Task:
+        """Ends the task; its worker learns it from the next heartbeat. Raises NotFound, TaskFinished."""
+        row = self._db.row("cancel", id=str(task_id), clients=sight.names)
         if row is not None:
             return task_of(row)
-        present = self.get(task_id)
+        present = self.get(sight, task_id)
         if present.status == "cancelled":
             return present
         raise TaskFinished(f"task {task_id} is {present.status} already")
 
-    def retry(self, task_id: UUID) -> Task:
+    def retry(self, sight: Sight, task_id: UUID) -> Task:
         """Begins a new generation of a failed or cancelled task. Raises NotFound, and Conflict otherwise."""
-        row = self._db.row("retry", id=str(task_id))
+        row = self._db.row("retry", id=str(task_id), clients=sight.names)
         if row is not None:
             return task_of(row)
-        present = self.get(task_id)
+        present = self.get(sight, task_id)
         if present.status in ("failed", "cancelled"):
             raise Conflict(f"batch {present.batch_id} of task {task_id} is being cancelled")
         raise Conflict(f"task {task_id} is {present.status}; only a failed or cancelled one can be retried")

@@ -31,8 +31,7 @@ class ClientLimits:
 
     def admit_request(self, file: LogicFile, client: str) -> None:
         """Counts one request in the present minute. Raises OverLimit past the limit."""
-        own = file.clients.get(client)
-        most = own.requests_per_minute if own is not None else None
+        most = file.clients.of(client).requests_per_minute
         most = most if most is not None else file.limits.requests_per_minute
         now = self._clock.now()
         if most is not None and not self._counters.take(_sum("requests", client, now), 1, most):
@@ -43,9 +42,7 @@ class ClientLimits:
 
         Raises OverLimit; Unavailable while today's dollars are not known.
         """
-        section = call.logic.file.clients.get(call.client)
-        if section is None:
-            return _nothing
+        section = call.logic.file.clients.of(call.client)
         if section.usd_per_day is not None and not _is_free(call):
             self._admit_usd(call.client, section.usd_per_day)
         if section.tokens_per_minute is None:
@@ -53,8 +50,8 @@ class ClientLimits:
         return self._take_tokens(call, section.tokens_per_minute)
 
     def paid(self, candidate: Candidate, call: Call, bill: Bill) -> None:
-        section = call.logic.file.clients.get(call.client)
-        if section is not None and section.tokens_per_minute is not None:
+        section = call.logic.file.clients.of(call.client)
+        if section.tokens_per_minute is not None:
             used = bill.usage.input_tokens + bill.usage.output_tokens
             self._counters.add(_sum("tokens", call.client, bill.began), used)
 

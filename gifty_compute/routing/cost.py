@@ -46,8 +46,8 @@ def cost_of_exchange(offer: Offer, exchanged: Exchanged, elapsed_seconds: float)
 def lacks_price(call: Call, offer: Offer) -> bool:
     """Whether an answer of this offer could not be counted, while a budget of the provider or of the client
     asks for it."""
-    section, client = offer.section, call.logic.file.clients.get(call.client)
-    if section.budget_usd_per_day is None and (client is None or client.usd_per_day is None):
+    section, client = offer.section, call.logic.file.clients.of(call.client)
+    if section.budget_usd_per_day is None and client.usd_per_day is None:
         return False
     free = section.adapter == "local"
     return not (free or section.reports_cost or offer.flags.price or section.usd_per_second is not None)

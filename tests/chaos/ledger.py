@@ -15,6 +15,7 @@ from gifty_compute.queue.database import Database
 from gifty_compute.queue.lifecycle import VERBS, State
 from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import ENDS, Held, Holder, Outcome, SubmitRequest, Task, Want
+from tests.conftest import EVERY_CLIENT
 
 MODEL = "multilingual-e5-small"
 
@@ -138,14 +139,14 @@ class Ledger:
                 self._apply("promote", task_id)
 
     def cancel(self, task_id: UUID) -> None:
-        refused = self._refused(lambda: self.store.cancel(task_id))
+        refused = self._refused(lambda: self.store.cancel(EVERY_CLIENT, task_id))
         if self.states[task_id].status in ("completed", "failed"):
             assert isinstance(refused, TaskFinished)
         elif self.states[task_id].status != "cancelled":
             self._apply("cancel", task_id)
 
     def retry(self, task_id: UUID) -> None:
-        refused = self._refused(lambda: self.store.retry(task_id))
+        refused = self._refused(lambda: self.store.retry(EVERY_CLIENT, task_id))
         if self.states[task_id].status in ("failed", "cancelled"):
             assert refused is None
             self._apply("retry", task_id)

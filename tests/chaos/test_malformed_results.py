@@ -167,7 +167,7 @@ def test_no_malformed_result_takes_effect(core: Core, http: FlaskClient) -> None
         assert error["message"], number
         assert error["code"], number
 
-    assert core.store.get(task["id"]).status == "processing"
+    assert core.store.stored(task["id"]).status == "processing"
     assert http.post(path, json=good(rng), headers=WORKER).status_code == 200
 
 
@@ -196,7 +196,7 @@ def test_among_many_results_the_bad_ones_are_refused_and_the_good_ones_kept(
 
     assert [verdict["status"] for verdict in verdicts[::2]] == ["completed"] * (len(tasks) // 2)
     for number, verdict in enumerate(verdicts[1::2]):
-        ended = core.store.get(tasks[number * 2 + 1]["id"]).status
+        ended = core.store.stored(tasks[number * 2 + 1]["id"]).status
         assert verdict["status"] == ("completed" if ended == "completed" else "refused")
 
 

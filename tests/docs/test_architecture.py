@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from gifty_compute.logic.file import LogicFile, ModelSection, ProviderSection, SpaceSection
+from gifty_compute.logic.file import ClientSection, LogicFile, ModelSection, ProviderSection, SpaceSection
 from gifty_compute.logic.task_types import TaskTypeSection
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.sql import QUERIES
@@ -154,7 +154,7 @@ def test_every_key_of_logic_yaml_is_explained() -> None:
     shown = first_cells(section(OPERATIONS, "## logic.yaml"))
 
     expected = set(_keys(LogicFile))
-    parts = (SpaceSection, ModelSection, ProviderSection, TaskTypeSection)
+    parts = (SpaceSection, ModelSection, ProviderSection, TaskTypeSection, ClientSection)
     expected |= {f"….{name}" for part in parts for name in part.model_fields}
 
     assert shown == expected
@@ -167,6 +167,8 @@ def _keys(model: type[BaseModel]) -> Iterator[str]:
         kind = field.annotation
         if name in ("spaces", "models", "providers", "task_types"):
             yield f"{name}.<name>"
+        elif name == "clients":
+            yield from ("clients.<name>", *(f"clients.{key}" for key in kind.model_fields))
         elif name == "routing":
             yield from (f"routing.{key}" for key in _leaves(kind))
         elif isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -24,6 +24,7 @@ from gifty_compute.queue.source import SqlSource
 from gifty_compute.queue.tasks import Origin
 from gifty_compute.wire.task import Held, Holder, Outcome, SubmitRequest, Task, Want
 from gifty_compute.wire.token import MintRequest
+from tests.conftest import EVERY_CLIENT
 
 # Over HTTP the facade fills in the credential from the token, which goes by this name.
 ALICE = Holder(worker_id="alice", session="1", credential="shared")
@@ -129,7 +130,7 @@ def test_a_reported_result_is_stored(source: TaskSource, core: Core, submit: Cal
     refused = told(source, Outcome(id=task.id, attempt=1, status="completed", result=result))
 
     assert refused is None
-    stored = core.store.get(task.id)
+    stored = core.store.stored(task.id)
     assert stored.status == "completed"
     assert stored.result is not None
     np.testing.assert_array_equal(stored.result["embeddings"], vectors())
@@ -142,7 +143,7 @@ def test_a_result_reported_twice_is_one_effect_and_another_outcome_is_refused(
     submit()
     (task,) = source.claim(ALICE, want()).tasks
     assert told(source, completed(task, vectors())) is None
-    first = core.store.get(task.id)
+    first = core.store.stored(task.id)
 
     again = told(source, completed(task, vectors()))
     other, late = told(source, completed(task, vectors(1))), told(source, failed(task, "late"))
@@ -150,7 +151,7 @@ def test_a_result_reported_twice_is_one_effect_and_another_outcome_is_refused(
     assert again is None
     assert isinstance(other, TaskFinished)
     assert isinstance(late, TaskFinished)
-    stored = core.store.get(task.id)
+    stored = core.store.stored(task.id)
     assert (stored.status, stored.completed_at) == ("completed", first.completed_at)
     assert stored.result is not None
     np.testing.assert_array_equal(stored.result["embeddings"], vectors())
@@ -179,7 +180,7 @@ def test_a_failure_counts_and_the_last_one_ends_the_task(
     refused = source.report(ALICE, [failed(first, "oom"), failed(second, "oom")])
 
     assert refused == [None, None]
-    again, ended = core.store.get(first.id), core.store.get(second.id)
+    again, ended = core.store.stored(first.id), core.store.stored(second.id)
     assert (again.status, again.failures, again.error) == ("pending", 1, "oom")
     assert (ended.status, ended.failures) == ("failed", 1)
 
@@ -193,7 +194,7 @@ def test_a_failure_for_good_ends_the_task(
     refused = told(source, failed(task, "unreadable", retryable=False))
 
     assert refused is None
-    assert core.store.get(task.id).status == "failed"
+    assert core.store.stored(task.id).status == "failed"
 
 
 def test_release_gives_back_unharmed(source: TaskSource, submit: Callable[..., Task]) -> None:
@@ -219,7 +220,7 @@ def test_a_holder_whose_lease_ran_out_has_lost_it_but_not_its_result(
     assert source.extend(ALICE, held(late)).lost == (late.id,)
     assert isinstance(told(source, failed(late, "slow")), LeaseLost)
     assert told(source, completed(late, vectors())) is None
-    assert core.store.get(late.id).status == "completed"
+    assert core.store.stored(late.id).status == "completed"
     assert source.extend(BOB, held(present)).lost == (present.id,)
     assert present.attempt == 2
 
@@ -284,7 +285,7 @@ def test_a_report_judges_each_by_itself(source: TaskSource, core: Core, submit: 
     for n in range(6):
         submit(str(n))
     good, bad, cancelled, finished, lone, broken = source.claim(ALICE, want()).tasks
-    core.store.cancel(cancelled.id)
+    core.store.cancel(EVERY_CLIENT, cancelled.id)
     assert told(source, completed(finished, vectors())) is None
     stranger = lone.model_copy(update={"id": uuid4()})
 
@@ -304,11 +305,11 @@ def test_a_report_judges_each_by_itself(source: TaskSource, core: Core, submit: 
     taken = type(None)
     kinds = [type(error) for error in errors]
     assert kinds == [taken, InvalidResult, taken, TaskFinished, taken, LeaseLost, NotFound]
-    stored = core.store.get(good.id)
+    stored = core.store.stored(good.id)
     assert stored.result is not None
     np.testing.assert_array_equal(stored.result["embeddings"], vectors(1))
-    assert core.store.get(bad.id).status == "processing"
-    assert core.store.get(broken.id).error == "oom"
+    assert core.store.stored(bad.id).status == "processing"
+    assert core.store.stored(broken.id).error == "oom"
     assert source.report(ALICE, []) == []
 
 
@@ -321,7 +322,7 @@ def test_extend_tells_how_far_the_work_is(
     source.extend(ALICE, [Held(id=task.id, attempt=1, progress=0.5)])
     source.extend(ALICE, held(task))
 
-    assert core.store.get(task.id).progress == 0.5
+    assert core.store.stored(task.id).progress == 0.5
 
 
 def test_what_two_exhaustive_heartbeats_do_not_name_goes_back(
@@ -332,12 +333,12 @@ def test_what_two_exhaustive_heartbeats_do_not_name_goes_back(
     kept, forgotten = source.claim(ALICE, want()).tasks
 
     first = source.extend(ALICE, held(kept), exhaustive=True)
-    after_one = core.store.get(forgotten.id).status
+    after_one = core.store.stored(forgotten.id).status
     source.extend(ALICE, held(kept), exhaustive=True)
 
     assert (first.lost, first.drain) == ((), False)
     assert after_one == "processing"
-    assert [core.store.get(task.id).status for task in (kept, forgotten)] == ["processing", "pending"]
+    assert [core.store.stored(task.id).status for task in (kept, forgotten)] == ["processing", "pending"]
 
 
 def test_release_says_why(source: TaskSource, core: Core, submit: Callable[..., Task]) -> None:
@@ -346,7 +347,7 @@ def test_release_says_why(source: TaskSource, core: Core, submit: Callable[..., 
 
     source.release(ALICE, held(task), "oom")
 
-    row = core.database.row("get", id=str(task.id))
+    row = core.database.row("stored", id=str(task.id))
     assert row is not None
     assert row["history"][-1]["end"] == "oom"
 
@@ -357,11 +358,11 @@ def test_a_failure_reported_twice_counts_once(
     submit()
     (task,) = source.claim(ALICE, want()).tasks
     assert told(source, failed(task, "oom")) is None
-    first = core.store.get(task.id)
+    first = core.store.stored(task.id)
 
     assert told(source, failed(task, "oom, said anew")) is None
 
-    again = core.store.get(task.id)
+    again = core.store.stored(task.id)
     assert (first.failures, again.failures, again.error) == (1, 1, "oom")
 
 

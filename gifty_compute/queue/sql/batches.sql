@@ -32,20 +32,14 @@ WHERE client = :client
   AND idempotency_key = :idempotency_key
 
 -- name: get_batch
--- A batch as it is now. Counts are read from ix_compute_tasks_batch_status alone, once the batch has ended from the
--- batch itself; so is the number of tasks that ended in the last :window_seconds, from which the rate is made.
-SELECT b.*,
-       CASE WHEN b.finished_at IS NOT NULL THEN b.counts ELSE ({counts}) END AS by_status,
-       CASE WHEN b.finished_at IS NULL THEN (
-            SELECT count(*)
-            FROM compute_tasks t
-            WHERE t.batch_id = b.id
-              AND t.status IN ('completed', 'failed')
-              AND t.completed_at > now() - make_interval(secs => :window_seconds)
-       ) END AS recently,
-       LEAST(:window_seconds, GREATEST(1, extract(epoch FROM now() - b.created_at)))::float8 AS seconds,
-       now() AS now
-FROM compute_batches b
+-- A batch that a caller sees, as it is now.
+{batch_now}
+WHERE b.id = :id
+  AND {seen_batch}
+
+-- name: stored_batch
+-- A batch as it is now, whichever client's.
+{batch_now}
 WHERE b.id = :id
 
 -- name: ask_cancel
@@ -54,6 +48,7 @@ UPDATE compute_batches AS b
 SET cancel_requested_at = COALESCE(b.cancel_requested_at, now()),
     retry_requested_at = NULL
 WHERE b.id = :id
+  AND {seen_batch}
   AND b.finished_at IS NULL
 RETURNING b.id
 
@@ -89,6 +84,7 @@ SET retry_requested_at = clock_timestamp(),
     finished_at = NULL,
     generation = b.generation + 1
 WHERE b.id = :id
+  AND {seen_batch}
   AND EXISTS (
     SELECT FROM compute_tasks t WHERE t.batch_id = b.id AND t.status IN ('failed', 'cancelled')
   )
@@ -174,6 +170,7 @@ WITH page AS (
         SELECT COALESCE(v.rows::bigint * v.dim * 4, 0) + COALESCE(pg_column_size(t.result), 0) AS bytes
     ) AS size
     WHERE t.batch_id = :batch_id
+      AND {of_seen_batch}
       AND t.seq > :after
     ORDER BY t.seq
     LIMIT :limit
@@ -185,11 +182,12 @@ ORDER BY seq
 
 -- name: seq_of_position
 -- Where the results of a batch go on from a position (ix_compute_tasks_batch, and the rows before it).
-SELECT seq
-FROM compute_tasks
-WHERE batch_id = :batch_id
-  AND position >= :position
-ORDER BY seq
+SELECT t.seq
+FROM compute_tasks t
+WHERE t.batch_id = :batch_id
+  AND {of_seen_batch}
+  AND t.position >= :position
+ORDER BY t.seq
 LIMIT 1
 
 -- name: vectors_of_batch
@@ -202,4 +200,5 @@ SELECT count(*) AS tasks,
        array_agg(DISTINCT t.space) AS spaces
 FROM compute_tasks t
 LEFT JOIN compute_task_vectors v ON v.task_id = t.id
-WHERE t.batch_id = :id
+WHERE t.batch_id = :batch_id
+  AND {of_seen_batch}

@@ -30,7 +30,7 @@ GROUP BY w.task_type, w.model
 -- The recursive part skips from lane to lane through ix_compute_tasks_ready, so a client with a million rows
 -- costs no more to pass than one with ten. The nested loop over `turns` must keep its order and stop at the
 -- limit: no ORDER BY outside, or every candidate of every lane would be locked first. A lane is a range of the
--- index and not five equalities, which ix_compute_tasks_seq would serve, too, past every row that has ended.
+-- index and not five equalities, which an index of seq would serve, too, past every row that has ended.
 -- The rows are updated where they were locked, by ctid, which spares a second search; one that somebody changed
 -- between the two is left to the next claim.
 WITH RECURSIVE wanted AS (

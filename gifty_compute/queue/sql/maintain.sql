@@ -109,9 +109,10 @@ ORDER BY seq
 LIMIT :limit
 
 -- name: place
--- Gives such a row its model and space, which makes it ready.
+-- Gives such a row its client, model and space, which makes it ready.
 UPDATE compute_tasks
-SET payload = CAST(:payload AS jsonb),
+SET {given_client},
+    payload = CAST(:payload AS jsonb),
     model = :model,
     space = :space,
     tokens = :tokens,
@@ -124,7 +125,8 @@ RETURNING id
 -- name: refuse
 -- Ends such a row when its payload breaks the rules that a submit over HTTP would have met.
 UPDATE compute_tasks
-SET status = 'failed',
+SET {given_client},
+    status = 'failed',
     error = :error,
     completed_at = now(),
     updated_at = now()

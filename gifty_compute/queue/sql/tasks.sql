@@ -23,7 +23,15 @@ WHERE t.lane = :lane
   AND t.idempotency_key = :idempotency_key
 
 -- name: get
--- One task with its vectors.
+-- One task that a caller sees, with its vectors (the primary key).
+SELECT t.*, v.dtype, v.rows, v.dim, v.data
+FROM compute_tasks t
+LEFT JOIN compute_task_vectors v ON v.task_id = t.id
+WHERE t.id = :id
+  AND {seen}
+
+-- name: stored
+-- One task with its vectors, whichever client's (the primary key).
 SELECT t.*, v.dtype, v.rows, v.dim, v.data
 FROM compute_tasks t
 LEFT JOIN compute_task_vectors v ON v.task_id = t.id
@@ -36,16 +44,49 @@ FROM compute_tasks t
 WHERE t.id = ANY (CAST(:ids AS uuid[]))
 
 -- name: list
--- A page, newest first (ix_compute_tasks_seq, or ix_compute_tasks_batch). It ends early, but never empty, where
--- the vectors in it pass :most_numbers.
+-- A page of the tasks that a caller sees, newest first: the newest of each client (ix_compute_tasks_lane, or
+-- ix_compute_tasks_lane_failed or _cancelled), and of these the newest. It reads no row of another client. It ends
+-- early, but never empty, where the vectors in it pass :most_numbers. The collation is that of the indexes, which no
+-- other statement shall use.
+WITH page AS (
+    SELECT t.*, v.dtype, v.rows, v.dim, v.data,
+           sum(v.rows * v.dim) OVER (ORDER BY t.seq DESC) - COALESCE(v.rows * v.dim, 0) AS numbers_before
+    FROM (
+        SELECT newest.id
+        FROM unnest(CAST(:clients AS text[])) AS c (client)
+        CROSS JOIN LATERAL (
+            SELECT t.id, t.seq
+            FROM compute_tasks t
+            WHERE t.lane COLLATE "C" = c.client
+              AND (CAST(:status AS text) IS NULL OR t.status = :status)
+              AND (CAST(:task_type AS text) IS NULL OR t.task_type = :task_type)
+              AND (CAST(:before AS bigint) IS NULL OR t.seq < :before)
+              AND NOT t.referee
+            ORDER BY t.seq DESC
+            LIMIT :limit
+        ) AS newest
+        ORDER BY newest.seq DESC
+        LIMIT :limit
+    ) AS chosen
+    JOIN compute_tasks t ON t.id = chosen.id
+    LEFT JOIN compute_task_vectors v ON v.task_id = t.id
+)
+SELECT *
+FROM page
+WHERE COALESCE(numbers_before, 0) < :most_numbers
+ORDER BY seq DESC
+
+-- name: list_batch
+-- The same for the tasks of one batch that a caller sees (ix_compute_tasks_batch).
 WITH page AS (
     SELECT t.*, v.dtype, v.rows, v.dim, v.data,
            sum(v.rows * v.dim) OVER (ORDER BY t.seq DESC) - COALESCE(v.rows * v.dim, 0) AS numbers_before
     FROM compute_tasks t
     LEFT JOIN compute_task_vectors v ON v.task_id = t.id
-    WHERE (CAST(:status AS text) IS NULL OR t.status = :status)
+    WHERE t.batch_id = :batch_id
+      AND {of_seen_batch}
+      AND (CAST(:status AS text) IS NULL OR t.status = :status)
       AND (CAST(:task_type AS text) IS NULL OR t.task_type = :task_type)
-      AND (CAST(:batch_id AS uuid) IS NULL OR t.batch_id = CAST(:batch_id AS uuid))
       AND (CAST(:before AS bigint) IS NULL OR t.seq < :before)
       AND NOT t.referee
     ORDER BY t.seq DESC
@@ -108,6 +149,7 @@ FROM (
 UPDATE compute_tasks AS t
 SET {cancelled}
 WHERE t.id = :id
+  AND {seen}
   AND t.status IN ('pending', 'processing')
 RETURNING t.*
 
@@ -118,6 +160,7 @@ WITH again AS (
     UPDATE compute_tasks AS t
     SET {begun_again}
     WHERE t.id = :id
+      AND {seen}
       AND t.status IN ('failed', 'cancelled')
       AND NOT EXISTS (
         SELECT FROM compute_batches b

@@ -92,6 +92,15 @@ known AS (
 )
 SELECT * FROM canary
 
+-- name: end_canary
+-- Ends a canary whose result has been compared (the primary key).
+UPDATE compute_tasks AS t
+SET {cancelled}
+WHERE t.id = :id
+  AND t.referee
+  AND t.status IN ('pending', 'processing')
+RETURNING t.id
+
 -- name: judgeable
 -- Checks whose referee has ended, with its vectors (ix_compute_checks_referee).
 SELECT c.id, c.task_id, c.attempt, c.token_id, c.worker_id, c.stage, c.result, c.dtype, c.rows, c.dim, c.data,

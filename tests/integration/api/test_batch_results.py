@@ -21,8 +21,10 @@ from gifty_compute.core import Core
 from gifty_compute.errors import StoreUnavailable
 from gifty_compute.queue import results
 from gifty_compute.queue.results import BatchResults
+from gifty_compute.queue.sight import Sight
 from gifty_compute.settings import Settings
 from gifty_compute.wire.vectors import decode
+from tests.conftest import EVERY_CLIENT
 from tests.integration.conftest import API
 from tests.integration.conftest import WORKER as WORKERS_TOKEN
 from tests.integration.queue.batches import WORKER, body, claim, complete, execute, line, vectors
@@ -64,7 +66,7 @@ def mixed(client: FlaskClient, core: Core) -> str:
     core.leases.fail(WORKER, tasks["чайник 1"], "too hot", retryable=False)
     half = {"embeddings": vectors(1, 2).astype(np.float16)}
     core.leases.complete(WORKER, tasks["чайник 2"], half)
-    core.store.cancel(tasks["чайник 3"].id)
+    core.store.cancel(EVERY_CLIENT, tasks["чайник 3"].id)
     execute(core.database, "UPDATE compute_tasks SET status = 'pending' WHERE status = 'processing'")
     [task] = [task for task in claim(core.leases) if task.task_type == "rerank"]
     core.leases.complete(WORKER, task, {"scores": [0.9, 0.1]})
@@ -152,7 +154,7 @@ def test_a_fault_of_ours_ends_the_lines_with_an_error(
     monkeypatch.setattr("gifty_compute.queue.formats._PIECE", 1)
     real = BatchResults._page
     monkeypatch.setattr(
-        BatchResults, "_page", lambda self, batch, after: real(self, batch, after) if after == 0 else 1 / 0
+        BatchResults, "_page", lambda self, *of, after: real(self, *of, after=after) if after == 0 else 1 / 0
     )
 
     *found, last = lines(read(client, path))
@@ -171,7 +173,9 @@ def test_no_page_is_read_before_its_turn_and_no_connection_is_held_between(
     asked: list[int] = []
     real = BatchResults._page
     monkeypatch.setattr(
-        BatchResults, "_page", lambda self, batch, after: asked.append(after) or real(self, batch, after)
+        BatchResults,
+        "_page",
+        lambda self, *of, after: asked.append(after) or real(self, *of, after=after),
     )
 
     answer = client.get(path, headers=API, buffered=False)
@@ -364,7 +368,7 @@ def test_a_store_that_is_gone_before_the_first_page_is_503(
     assert read(client, mixed).status_code == 503
 
 
-def _gone(*_: Any) -> Any:
+def _gone(*_: Any, **__: Any) -> Any:
     raise StoreUnavailable("the database does not answer; try again")
 
 
@@ -377,8 +381,8 @@ def test_lines_that_break_off_end_with_an_error_and_files_without_an_end(
     monkeypatch.setattr(results, "_ROWS_A_PAGE", 10)
     real = BatchResults._page
 
-    def breaks(self: BatchResults, batch: UUID, after: int) -> Any:
-        return real(self, batch, after) if after == 0 else _gone()
+    def breaks(self: BatchResults, sight: Sight, batch: UUID, *, after: int) -> Any:
+        return real(self, sight, batch, after=after) if after == 0 else _gone()
 
     monkeypatch.setattr(BatchResults, "_page", breaks)
     monkeypatch.setattr("gifty_compute.queue.formats._PIECE", 1)

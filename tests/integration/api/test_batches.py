@@ -14,6 +14,7 @@ from api import create_app
 from api.admission import Kind
 from gifty_compute.core import Core, build
 from gifty_compute.settings import Settings
+from tests.conftest import EVERY_CLIENT
 from tests.integration.conftest import API
 from tests.integration.queue.batches import WORKER, body, claim, complete, line
 
@@ -160,7 +161,7 @@ def test_what_breaks_a_rule_is_refused_and_nothing_is_stored(
 
     assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
     assert set(answer.json["error"]) == {"type", "code", "message", "param", "request_id"}
-    assert core.store.page(limit=1) == ([], None)
+    assert core.store.page(EVERY_CLIENT, limit=1) == ([], None)
 
 
 def test_the_message_names_the_line_and_does_not_quote_it(client: FlaskClient) -> None:

@@ -22,7 +22,7 @@ from gifty_compute.core import Core
 from gifty_compute.errors import StoreUnavailable
 from gifty_compute.queue.waits import Waits
 from gifty_compute.wire import vectors
-from tests.conftest import LOCAL_LOGIC
+from tests.conftest import EVERY_CLIENT, LOCAL_LOGIC
 from tests.integration.conftest import API, WORKER
 
 CLAIM = "/internal/workers/tasks"
@@ -415,5 +415,5 @@ def test_a_head_claims_nothing(client: FlaskClient, core: Core, submit: Any, pat
 
     assert client.head(path, headers=WORKER).status_code == 405
 
-    tasks, _ = core.store.page(limit=10)
+    tasks, _ = core.store.page(EVERY_CLIENT, limit=10)
     assert [(task.status, task.attempt) for task in tasks] == [("pending", 0)] * 3

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from api.operation import Scope, operations
 from gifty_compute.core import Core
 from gifty_compute.wire.token import MintRequest
+from tests.conftest import EVERY_CLIENT
 from tests.integration.api.test_hostile import assert_contract_shape
 
 TOKENS: dict[str, set[Scope]] = {
@@ -77,7 +78,7 @@ def test_every_path_opens_to_its_own_tokens_alone(
                 answer = client.open(path, method=method, headers=headers)
                 assert (answer.status_code != 401) == (scope in opens), (method, path, token, answer.data)
 
-    assert core.store.page(limit=1) == ([], None)
+    assert core.store.page(EVERY_CLIENT, limit=1) == ([], None)
 
 
 def test_nothing_but_the_token_itself_is_a_token(client: FlaskClient, tokens: dict[str, set[Scope]]) -> None:

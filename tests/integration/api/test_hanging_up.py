@@ -14,7 +14,7 @@ WAITING = "/internal/workers/tasks?worker_id=w&wait=25&lease=30"
 
 def submit(core: Core) -> str:
     request = SubmitRequest(task_type="embedding", payload={"texts": ["чайник"]})
-    return str(core.store.submit(request, Origin(client="shop"))[0].id)
+    return str(core.store.submit(request, Origin(client="backend"))[0].id)
 
 
 def begin(granian: str) -> requests.Response:

@@ -15,6 +15,7 @@ from werkzeug.serving import make_server
 
 from api import create_app
 from gifty_compute.core import Core
+from tests.conftest import EVERY_CLIENT
 from tests.integration.conftest import API, OPS, WORKER
 
 TASK = {"task_type": "embedding", "payload": {"texts": ["a"]}}
@@ -92,7 +93,7 @@ def test_a_hostile_body_is_refused_and_leaves_nothing(client: FlaskClient, core:
 
     assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
     assert_contract_shape(answer)
-    assert core.store.page(limit=1) == ([], None)
+    assert core.store.page(EVERY_CLIENT, limit=1) == ([], None)
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/v1/classify/categories", "/v1/tasks"])

@@ -343,4 +343,4 @@ def test_a_result_that_cannot_be_stored_is_422_and_spoils_no_other(
 
     assert alone.status_code == 422
     assert [verdict["http_status"] for verdict in both.json["verdicts"]] == [422, 200]
-    assert core.store.get(UUID(bad_one)).status == "processing"
+    assert core.store.stored(UUID(bad_one)).status == "processing"

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from api import create_app
 from gifty_compute.core import Core
-from tests.conftest import LOCAL_LOGIC
+from tests.conftest import EVERY_CLIENT, LOCAL_LOGIC
 from tests.integration.conftest import API, WORKER
 
 OTHER = {"Authorization": "Bearer jobs-token"}
@@ -48,7 +48,7 @@ def test_a_client_whose_queue_is_full_is_told_when_to_come_back(
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert high.status_code == 200
     assert submit(client, OTHER).status_code == 202
-    assert len(core.store.page(limit=10)[0]) == 3
+    assert len(core.store.page(EVERY_CLIENT, limit=10)[0]) == 3
 
 
 def test_a_batch_is_refused_while_the_queue_is_full(
@@ -66,7 +66,7 @@ def test_a_batch_is_refused_while_the_queue_is_full(
 
     assert (first, second) == (202, 429)
     assert submit(client).status_code == 429
-    assert len(core.store.page(limit=10)[0]) == 3
+    assert len(core.store.page(EVERY_CLIENT, limit=10)[0]) == 3
 
 
 def test_a_repeated_submit_finds_its_task_in_a_full_queue(limited: Callable[[str], FlaskClient]) -> None:

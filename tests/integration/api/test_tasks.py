@@ -252,7 +252,7 @@ def test_request_ids_are_echoed_and_kept_with_the_task(client: FlaskClient, core
     answer = client.post("/v1/tasks", json=body, headers={**API, "X-Request-Id": "req-77"})
 
     assert answer.headers["X-Request-Id"] == "req-77"
-    row = core.database.row("get", id=answer.json["id"])
+    row = core.database.row("stored", id=answer.json["id"])
     assert row is not None
     assert row["request_id"] == "req-77"
 

@@ -153,7 +153,7 @@ def complete(core: Core, task: Task) -> Task:
 def delivery(core: Core, *, seconds: float = 20, roads: Roads | None = None) -> Delivery:
     """The real one, with a length of a try and roads of the test's own."""
     outbox, receivers = core.callbacks.outbox, core.callbacks.receivers
-    rendering = Rendering(outbox, lambda batch_id: core.batches.get(batch_id).model_dump())
+    rendering = Rendering(outbox, lambda batch_id: core.batches.stored(batch_id).model_dump())
     signer = Signer([SECRET, OLDER])
     roads = roads or Roads(public=CurlTransport(admits=is_public), named=CurlTransport())
     return Delivery(outbox, receivers, rendering, signer, roads, CLOCK, try_seconds=seconds)

@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from gifty_compute.core import Core
+from tests.conftest import EVERY_CLIENT
 from tests.integration.callbacks.conftest import complete, good, got, until
 from tests.integration.conftest import API
 from tests.integration.queue.batches import body, line
@@ -22,7 +23,7 @@ def test_the_end_of_a_batch_is_told_and_so_is_that_of_a_task_in_it(client: Flask
         lines = body(2) + line("чайник 2", callback_url=f"{server.url}/task")
         path = f"/v1/batches?callback_url={server.url}/batch"
         batch = client.post(path, data=lines, headers=LINES).json
-        for task in core.store.page(limit=10, batch_id=UUID(batch["id"]))[0]:
+        for task in core.store.page(EVERY_CLIENT, limit=10, batch_id=UUID(batch["id"]))[0]:
             complete(core, task)
 
         core.maintainer.run_pass()
@@ -55,5 +56,5 @@ def test_a_receiver_that_may_not_be_called_is_refused_for_the_whole_and_in_a_lin
 
     assert (answer.status_code, answer.json["error"]["code"]) == (422, "callback_refused")
     assert ("line 2" in answer.json["error"]["message"]) == (not query)
-    assert core.store.page(limit=1) == ([], None)
+    assert core.store.page(EVERY_CLIENT, limit=1) == ([], None)
     assert json.loads(answer.data)["error"]["param"] == "callback_url"

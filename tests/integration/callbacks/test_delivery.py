@@ -27,6 +27,7 @@ from gifty_compute.transport.curl import CurlTransport
 from gifty_compute.wire.batch import Batch
 from gifty_compute.wire.callback import CallbackBody, LongTask
 from gifty_compute.wire.task import Task, Want
+from tests.conftest import EVERY_CLIENT
 from tests.integration.callbacks.conftest import (
     HOLDER,
     OLDER,
@@ -88,7 +89,7 @@ def test_a_failed_task_is_told_with_its_error(core: Core, submitted: Ends) -> No
 
 
 def test_a_cancelled_task_is_told_to_nobody(core: Core, submitted: Ends) -> None:
-    core.store.cancel(submitted("http://127.0.0.1:1/").id)
+    core.store.cancel(EVERY_CLIENT, submitted("http://127.0.0.1:1/").id)
 
     assert core.callbacks.outbox.lease(limit=10) == []
 
@@ -129,7 +130,7 @@ def test_each_generation_is_told_under_an_id_of_its_own(core: Core, submitted: E
         [claimed] = core.leases.claim(HOLDER, Want(ids=(task.id,))).tasks
         core.leases.fail(HOLDER, claimed, "once")
         delivery(core).deliver(leased(core))
-        core.store.retry(task.id)
+        core.store.retry(EVERY_CLIENT, task.id)
         complete(core, task)
         delivery(core).deliver(leased(core))
 

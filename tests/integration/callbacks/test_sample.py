@@ -99,7 +99,7 @@ def taken(tmp_path: Path) -> list[tuple[str, str, str]]:
 def test_it_takes_each_end_once(core: Core, facade: str, receiver: str, tmp_path: Path) -> None:
     body = {"task_type": "embedding", "payload": {"texts": ["чай"]}, "callback_url": f"{receiver}/hook"}
     task = requests.post(f"{facade}/v1/tasks", json=body, headers=API, timeout=20).json()
-    complete(core, core.store.get(task["id"]))
+    complete(core, core.store.stored(task["id"]))
     until(lambda: stored(core).delivered_at)
     sql(core, "UPDATE compute_callbacks SET delivered_at = NULL, due_at = now()")
 

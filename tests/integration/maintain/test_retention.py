@@ -18,6 +18,7 @@ from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.sql import QUERIES
 from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import Holder, SubmitRequest, Task, Want
+from tests.conftest import EVERY_CLIENT
 from tests.unit.conftest import HandClock
 
 HOLDER = Holder(worker_id="w", credential="c")
@@ -52,7 +53,7 @@ def ended(store: TaskStore, leases: LeaseStore, database: Database) -> Callable[
         )
         task, _ = store.submit(request, Origin(client="backend"))
         if status == "cancelled":
-            store.cancel(task.id)
+            store.cancel(EVERY_CLIENT, task.id)
         elif status != "pending":
             [claimed] = leases.claim(HOLDER, Want(ids=(task.id,))).tasks
             if status == "completed":

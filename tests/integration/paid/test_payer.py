@@ -68,7 +68,7 @@ def money(core: Core) -> tuple[Decimal, Decimal]:
 
 
 def shown(core: Core, batch_id: str) -> dict[str, Any]:
-    return core.batches.get(UUID(batch_id)).model_dump()
+    return core.batches.stored(UUID(batch_id)).model_dump()
 
 
 def test_without_workers_all_is_paid_for_and_each_cost_is_booked(

@@ -43,7 +43,7 @@ def test_a_worker_that_could_work_is_told_so_and_no_task_is_touched(facade_url: 
     assert list(said) == ["facade", "clock", "token", "claims", "machine", *of_the_model]
     assert said["claims"] == "tasks of embedding, rerank, classify by multilingual-e5-small"
     assert int(said[f"rate {model}"].split()[0]) > 0
-    [row] = [core.database.row("get", id=str(task.id))]
+    [row] = [core.database.row("stored", id=str(task.id))]
     assert row is not None
     assert (row["status"], row["attempt"]) == ("pending", 0)
 

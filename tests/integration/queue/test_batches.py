@@ -27,7 +27,7 @@ from gifty_compute.queue.database import Database
 from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.queue.upload import Upload
 from gifty_compute.wire.batch import BatchOptions
-from tests.conftest import ROOT
+from tests.conftest import EVERY_CLIENT, ROOT
 from tests.integration.queue.batches import (
     LIMITS,
     body,
@@ -55,7 +55,7 @@ def test_each_line_is_a_task_of_the_batch_as_a_submit_of_its_own_would_make_it(
 
     submitted = submit(batches, data)
 
-    tasks, _ = store.page(limit=10, batch_id=submitted.batch.id)
+    tasks, _ = store.page(EVERY_CLIENT, limit=10, batch_id=submitted.batch.id)
     second, first = tasks
     assert submitted.new
     assert submitted.ready == {("embedding", "multilingual-e5-small"): 2}

@@ -103,7 +103,7 @@ def test_a_later_migration_may_add_a_column_under_prepared_statements(
 WORD = "kanarejka"
 STATEMENTS = {
     "submit": dict.fromkeys(re.findall(r"(?<!:):(\w+)", QUERIES["submit"].text), WORD),
-    "get": {"id": WORD},
+    "stored": {"id": WORD},
     "mint_token": {
         **dict.fromkeys(("name", "trust", "created_by"), WORD),
         "id": "b" * 32,

@@ -17,6 +17,7 @@ from gifty_compute.queue.database import Database
 from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import Held, Holder, SubmitRequest, Task, Want
+from tests.conftest import EVERY_CLIENT
 
 ALICE = Holder(worker_id="alice", session="1", credential="token-a", strict=True)
 BOB = Holder(worker_id="bob", session="1", credential="token-b", strict=True)
@@ -65,25 +66,25 @@ def test_a_cancelled_task_is_told_to_its_holder_and_takes_no_result(
     submit(store)
     (task,) = claim(leases)
 
-    store.cancel(task.id)
+    store.cancel(EVERY_CLIENT, task.id)
 
     assert leases.extend(ALICE, [Held(id=task.id, attempt=1)]).cancelled == (task.id,)
     with pytest.raises(TaskFinished):
         leases.complete(ALICE, task, vector())
-    assert store.get(task.id).status == "cancelled"
+    assert store.stored(task.id).status == "cancelled"
 
 
 def test_cancelling_twice_is_once_and_a_finished_task_stays_finished(
     store: TaskStore, leases: LeaseStore
 ) -> None:
     first, second = submit(store, "1"), submit(store, "2")
-    once, twice = store.cancel(first.id), store.cancel(first.id)
+    once, twice = store.cancel(EVERY_CLIENT, first.id), store.cancel(EVERY_CLIENT, first.id)
     (task,) = claim(leases)
     leases.complete(ALICE, task, vector())
 
     assert once.completed_at == twice.completed_at
     with pytest.raises(TaskFinished):
-        store.cancel(second.id)
+        store.cancel(EVERY_CLIENT, second.id)
 
 
 def test_a_retry_begins_a_generation_in_which_attempts_go_on_growing(
@@ -93,13 +94,13 @@ def test_a_retry_begins_a_generation_in_which_attempts_go_on_growing(
     (task,) = claim(leases)
     leases.fail(ALICE, task, "out of memory")
 
-    again = store.retry(task.id)
+    again = store.retry(EVERY_CLIENT, task.id)
 
     assert (again.status, again.failures, again.error, again.completed_at) == ("pending", 0, None, None)
     (held,) = claim(leases, BOB)
     assert held.attempt == 2
     with pytest.raises(Conflict):
-        store.retry(task.id)
+        store.retry(EVERY_CLIENT, task.id)
     [row] = execute(database, "SELECT generation FROM compute_tasks")
     assert row["generation"] == 2
 
@@ -167,7 +168,7 @@ def test_a_failure_is_believed_from_its_holder_alone(store: TaskStore, leases: L
     with pytest.raises(LeaseLost):
         leases.fail(BOB, held, "not mine")
 
-    assert store.get(held.id).failures == 0
+    assert store.stored(held.id).failures == 0
 
 
 def test_a_claim_id_counts_once_even_at_the_same_moment(store: TaskStore, leases: LeaseStore) -> None:
@@ -240,8 +241,8 @@ def test_what_two_exhaustive_heartbeats_miss_goes_back(
     second = leases.miss(ALICE, held)
 
     assert (first, second) == ([], [lost.id])
-    assert store.get(known.id).status == "processing"
-    assert store.get(lost.id).failures == 0
+    assert store.stored(known.id).status == "processing"
+    assert store.stored(lost.id).failures == 0
     assert history(database, lost) == [(1, "alice", "missed")]
 
 
@@ -256,7 +257,7 @@ def test_a_heartbeat_that_names_a_task_forgives_the_one_that_did_not(
     again = leases.miss(ALICE, [])
 
     assert again == []
-    assert store.get(task.id).progress == 0.5
+    assert store.stored(task.id).progress == 0.5
 
 
 def test_progress_that_is_too_near_to_zero_for_the_column_is_zero(
@@ -267,7 +268,7 @@ def test_progress_that_is_too_near_to_zero_for_the_column_is_zero(
 
     leases.extend(ALICE, [Held(id=task.id, attempt=task.attempt, progress=2.2e-313)])
 
-    assert store.get(task.id).progress == 0
+    assert store.stored(task.id).progress == 0
 
 
 def test_other_sessions_of_a_worker_keep_what_they_hold(store: TaskStore, leases: LeaseStore) -> None:
@@ -323,7 +324,7 @@ def test_an_end_writes_its_one_callback_in_the_same_transaction(
     failed = submit(store, "2", callback_url="https://backend.example/done", max_attempts=1)
     cancelled = submit(store, "3", callback_url="https://backend.example/done")
     silent = submit(store, "4")
-    store.cancel(cancelled.id)
+    store.cancel(EVERY_CLIENT, cancelled.id)
     first, second, third = claim(leases)
 
     leases.complete(ALICE, first, vector())
@@ -341,7 +342,7 @@ def test_each_generation_has_a_callback_of_its_own(
     submit(store, callback_url="https://backend.example/done", max_attempts=1)
     (task,) = claim(leases)
     leases.fail(ALICE, task, "oom")
-    store.retry(task.id)
+    store.retry(EVERY_CLIENT, task.id)
     (again,) = claim(leases)
 
     leases.complete(ALICE, again, vector())
@@ -353,7 +354,7 @@ def test_many_results_get_a_verdict_each(store: TaskStore, leases: LeaseStore) -
     for n in range(3):
         submit(store, str(n))
     first, second, third = claim(leases)
-    store.cancel(third.id)
+    store.cancel(EVERY_CLIENT, third.id)
     third = store.find([third.id])[third.id]
 
     verdicts = leases.complete_many(
@@ -390,7 +391,7 @@ def test_a_failure_of_an_attempt_that_ended_otherwise_is_refused(
     with pytest.raises(LeaseLost):
         leases.fail(ALICE, task, "late")
 
-    assert store.get(task.id).failures == 1  # by its lease, which ran out while it was held alone
+    assert store.stored(task.id).failures == 1  # by its lease, which ran out while it was held alone
 
 
 def test_a_failure_is_not_known_of_a_task_that_failed_for_good_by_its_lease(
@@ -399,7 +400,7 @@ def test_a_failure_is_not_known_of_a_task_that_failed_for_good_by_its_lease(
     submit(store, max_attempts=1)
     (task,) = claim(leases)
     expire(database)
-    assert store.get(task.id).status == "failed"
+    assert store.stored(task.id).status == "failed"
 
     for attempt in (task.attempt, 0):
         with pytest.raises(TaskFinished):
@@ -412,7 +413,7 @@ def test_a_failure_told_once_does_not_count_again_in_the_next_generation(
     submit(store, max_attempts=1)
     (task,) = claim(leases)
     leases.fail(ALICE, task, "out of memory")
-    store.retry(task.id)
+    store.retry(EVERY_CLIENT, task.id)
 
     again = leases.fail(ALICE, task, "out of memory")
 

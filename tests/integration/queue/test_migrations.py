@@ -92,7 +92,7 @@ def fresh(empty_database_url: str) -> Iterator[Database]:
 
 def maintain(database: Database, logic: Logic) -> None:
     with database.connection() as connection:
-        for step in (Leases(database), Placing(database, lambda: logic)):
+        for step in (Leases(database), Placing(database, lambda: logic, lambda: "backend")):
             step.run(connection)
 
 
@@ -164,7 +164,7 @@ def test_adopted_rows_and_rows_by_sql_are_claimed_completed_and_readable(
     assert bytes(as_bytes) == sent.tobytes()
     sql.execute("SELECT result FROM compute_task_results WHERE id::text LIKE '%3'")
     assert sql.fetchone()[0] == {"embeddings": [[1, 0]]}
-    assert store.get(claimed[0].id).created_at.utcoffset() is not None
+    assert store.stored(claimed[0].id).created_at.utcoffset() is not None
 
 
 @TABLES
@@ -194,7 +194,7 @@ def test_an_adopted_task_in_work_is_ended_by_the_worker_that_has_it(
     store = TaskStore(fresh, lambda: logic)
     leases = LeaseStore(fresh, lambda: logic, Random(1))
     holder = Holder(worker_id="kaggle", credential="shared")
-    task = store.get(UUID(int=2)).model_copy(update={"attempt": 0})
+    task = store.stored(UUID(int=2)).model_copy(update={"attempt": 0})
 
     if outcome == "completed":
         ended = leases.complete(holder, task, {"embeddings": [[0.5] * 384]})
@@ -251,7 +251,7 @@ def test_giving_an_adopted_table_back_restores_indexes_and_keeps_results(
     sql.execute("SELECT result -> 'embeddings' FROM compute_tasks WHERE id = %s", [str(task.id)])
     assert sql.fetchone()[0] == [[0.5] * 384]
     migrate(fresh.engine)
-    assert store.get(task.id).status == "completed"
+    assert store.stored(task.id).status == "completed"
 
 
 @pytest.mark.parametrize(

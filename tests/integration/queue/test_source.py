@@ -14,6 +14,7 @@ from gifty_compute.queue.database import Database
 from gifty_compute.queue.source import SqlSource
 from gifty_compute.queue.tasks import Origin
 from gifty_compute.wire.task import Held, Holder, Outcome, SubmitRequest, Task, Want
+from tests.conftest import EVERY_CLIENT
 
 ALICE = Holder(worker_id="alice", session="1", credential="shared")
 
@@ -58,13 +59,13 @@ def test_what_it_handed_out_is_not_read_again_until_that_is_over(
     assert source.report(ALICE, [done(task)]) == [None]
     assert ran == ["complete"]
     assert source.report(ALICE, [done(task)]) == [None]
-    assert ran == ["complete", "find", "complete", "get"]
+    assert ran == ["complete", "find", "complete", "stored"]
 
 
 def test_what_was_given_back_or_lost_is_forgotten(core: Core, source: SqlSource) -> None:
     given, lost, kept = claimed(core, source, 3)
     source.release(ALICE, [Held(id=given.id, attempt=1)])
-    core.store.cancel(lost.id)
+    core.store.cancel(EVERY_CLIENT, lost.id)
     source.extend(ALICE, [Held(id=lost.id, attempt=1), Held(id=kept.id, attempt=1)])
 
     assert set(source._handed) == {kept.id}
@@ -88,4 +89,4 @@ def test_a_completed_task_without_a_result_is_refused(core: Core, source: SqlSou
 
     assert refused is not None
     assert refused.code == "invalid_result"
-    assert core.store.get(task.id).status == "processing"
+    assert core.store.stored(task.id).status == "processing"

@@ -15,6 +15,7 @@ from gifty_compute.queue.database import Database
 from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.tasks import Origin, TaskStore
 from gifty_compute.wire.task import Held, Holder, SubmitRequest, Task, Want
+from tests.conftest import EVERY_CLIENT
 
 ALICE = Holder(worker_id="alice", session="1", credential="shared")
 BOB = Holder(worker_id="bob", session="1", credential="shared")
@@ -45,7 +46,7 @@ def sweep(database: Database) -> list[dict[str, Any]]:
 def test_a_submitted_task_is_stored_with_model_input_type_and_space(store: TaskStore) -> None:
     task = submit(store)
 
-    found = store.get(task.id)
+    found = store.stored(task.id)
 
     assert found.status == "pending"
     assert found.payload == {
@@ -96,7 +97,7 @@ def test_a_refused_payload_leaves_nothing_behind(store: TaskStore) -> None:
     with pytest.raises(InvalidRequest, match=r"payload\.texts"):
         store.submit(SubmitRequest(task_type="embedding", payload={"texts": []}), Origin(client="shop"))
 
-    assert store.page(limit=10) == ([], None)
+    assert store.page(EVERY_CLIENT, limit=10) == ([], None)
 
 
 def test_claimed_tasks_are_in_nobody_elses_hands(store: TaskStore, leases: LeaseStore) -> None:
@@ -156,7 +157,7 @@ def test_a_huge_client_does_not_starve_a_small_one(store: TaskStore, leases: Lea
     small = submit(store, "mine", client="small")
 
     claims = 0
-    while store.get(small.id).status == "pending":
+    while store.stored(small.id).status == "pending":
         leases.claim(ALICE, Want(limit=2))
         claims += 1
 
@@ -206,7 +207,7 @@ def test_vectors_come_back_as_they_were_sent(store: TaskStore, leases: LeaseStor
 
     leases.complete(ALICE, task, {"embeddings": sent})
 
-    found = store.get(task.id)
+    found = store.stored(task.id)
     assert found.status == "completed"
     assert found.result is not None
     np.testing.assert_array_equal(found.result["embeddings"], np.array(sent, dtype=np.float32))
@@ -240,7 +241,7 @@ def test_a_result_that_breaks_the_schema_is_refused_and_the_task_stays(
     with pytest.raises(InvalidResult):
         leases.complete(ALICE, task, result)
 
-    assert store.get(task.id).status == "processing"
+    assert store.stored(task.id).status == "processing"
 
 
 def test_the_same_result_twice_is_one_effect(store: TaskStore, leases: LeaseStore) -> None:
@@ -274,7 +275,7 @@ def test_a_late_result_of_an_expired_attempt_wins_if_nobody_finished(
 
     leases.complete(ALICE, late, {"embeddings": vector()})
 
-    assert store.get(late.id).worker_id == "alice"
+    assert store.stored(late.id).worker_id == "alice"
     assert leases.extend(BOB, [Held(id=held.id, attempt=held.attempt)]).lost == (held.id,)
 
 
@@ -288,7 +289,7 @@ def test_a_late_result_ends_a_task_that_waits_for_its_next_holder(
 
     leases.complete(ALICE, late, {"embeddings": vector()})
 
-    assert store.get(late.id).status == "completed"
+    assert store.stored(late.id).status == "completed"
     assert leases.claim(BOB, ANY).tasks == ()
 
 
@@ -304,7 +305,7 @@ def test_a_late_failure_does_not_disturb_the_new_holder(
     with pytest.raises(LeaseLost):
         leases.fail(ALICE, late, "too slow")
 
-    found = store.get(late.id)
+    found = store.stored(late.id)
     assert (found.status, found.attempt, found.worker_id) == ("processing", held.attempt, "bob")
 
 
@@ -389,7 +390,7 @@ def test_a_heartbeat_renews_what_is_held_and_names_what_is_lost(
     )
 
     assert extension.lost == (gone.id,)
-    renewed = store.get(kept.id).lease_expires_at
+    renewed = store.stored(kept.id).lease_expires_at
     assert renewed is not None
     assert kept.lease_expires_at is not None
     assert renewed > kept.lease_expires_at
@@ -408,8 +409,8 @@ def test_an_expiry_alone_counts_and_an_expiry_in_company_makes_suspects(
 
     sweep(database)
 
-    assert store.get(alone.id).failures == 1
-    assert [store.get(task.id).failures for task in company] == [0, 0]
+    assert store.stored(alone.id).failures == 1
+    assert [store.stored(task.id).failures for task in company] == [0, 0]
     for _ in company:
         (suspect,) = leases.claim(BOB, ANY).tasks
         assert suspect.id in {task.id for task in company}
@@ -433,7 +434,7 @@ def test_a_suspect_stays_alone_until_it_is_done(
     handed_out = [leases.claim(BOB, ANY).tasks for _ in range(3)]
 
     assert [len(tasks) for tasks in handed_out] == [1, 1, 2]
-    assert store.get(first.id).failures == 1
+    assert store.stored(first.id).failures == 1
 
 
 def test_high_priority_does_not_wait_for_low_suspects(
@@ -472,7 +473,7 @@ def test_a_task_that_keeps_killing_its_holder_ends_as_failed(
         expire(database, task)
         sweep(database)
 
-    found = store.get(poison.id)
+    found = store.stored(poison.id)
     assert (found.status, found.attempt, found.failures) == ("failed", 2, 2)
     assert "alice" in str(found.error)
 
@@ -480,9 +481,9 @@ def test_a_task_that_keeps_killing_its_holder_ends_as_failed(
 def test_pages_go_back_in_time_without_gaps(store: TaskStore) -> None:
     ids = [submit(store, str(n)).id for n in range(7)]
 
-    first, cursor = store.page(limit=3)
-    second, cursor = store.page(limit=3, before=cursor)
-    third, end = store.page(limit=3, before=cursor)
+    first, cursor = store.page(EVERY_CLIENT, limit=3)
+    second, cursor = store.page(EVERY_CLIENT, limit=3, before=cursor)
+    third, end = store.page(EVERY_CLIENT, limit=3, before=cursor)
 
     assert [task.id for task in (*first, *second, *third)] == ids[::-1]
     assert end is None
@@ -496,8 +497,8 @@ def test_a_page_ends_early_where_its_vectors_would_fill_the_memory(
     for task in leases.claim(ALICE, ANY).tasks:
         leases.complete(ALICE, task, {"embeddings": vector()})
 
-    first, cursor = store.page(limit=3)
-    second, end = store.page(limit=3, before=cursor)
+    first, cursor = store.page(EVERY_CLIENT, limit=3)
+    second, end = store.page(EVERY_CLIENT, limit=3, before=cursor)
 
     assert [task.id for task in first] == ids[:0:-1]
     assert [task.id for task in second] == ids[:1]

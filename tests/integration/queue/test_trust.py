@@ -79,7 +79,7 @@ def submit(core: Core) -> Callable[..., str]:
             payload={"texts": list(texts) or ["чай", "кофе"]},
             callback_url="https://backend.example/done",
         )
-        return str(core.store.submit(request, Origin(client="shop"))[0].id)
+        return str(core.store.submit(request, Origin(client="backend"))[0].id)
 
     return submit
 
@@ -180,7 +180,7 @@ def test_a_first_result_that_is_wrong_never_takes_effect(
 
     referees_work(core)
 
-    stored = core.store.get(task_id)  # type: ignore[arg-type]
+    stored = core.store.stored(task_id)  # type: ignore[arg-type]
     assert stored.result is not None
     np.testing.assert_array_equal(stored.result["embeddings"], truth(["чай", "кофе"]))
     assert told(core) == ["task.completed"]
@@ -240,7 +240,7 @@ def test_noise_after_honest_work_is_found_recomputed_and_corrected(
     for _ in range(3):
         referees_work(core)
     for task_id in ids:
-        stored = core.store.get(task_id)  # type: ignore[arg-type]
+        stored = core.store.stored(task_id)  # type: ignore[arg-type]
         assert stored.result is not None
         np.testing.assert_array_equal(stored.result["embeddings"], truth(stored.payload["texts"]))
     revisions = sql(core, "SELECT revision, count(*) AS n FROM compute_tasks GROUP BY revision ORDER BY 1")

@@ -91,7 +91,7 @@ def submit(core: Core, *texts: str, **fields: Any) -> list[Task]:
 
 
 def statuses(core: Core, tasks: list[Task]) -> list[str]:
-    return [core.store.get(task.id).status for task in tasks]
+    return [core.store.stored(task.id).status for task in tasks]
 
 
 def test_a_worker_without_a_database_does_tasks_over_http(
@@ -105,7 +105,7 @@ def test_a_worker_without_a_database_does_tasks_over_http(
         consumed = {queue["name"] for queue in inspect.active_queues()["gpu@test"]}
         log = (tmp_path / "log").read_text()
 
-    rows = [core.database.row("get", id=str(task.id)) for task in tasks]
+    rows = [core.database.row("stored", id=str(task.id)) for task in tasks]
     assert {(row["credential"], row["worker_id"], row["attempt"]) for row in rows if row} == {
         (str(token.id), "gpu@test", 1)
     }
@@ -126,7 +126,7 @@ def test_a_task_that_the_worker_cannot_do_is_failed_over_http(
     with celery_worker("gpu", tmp_path / "log", **environment):
         eventually(lambda: statuses(core, [task]) == ["failed"], "the task failed")
 
-    assert "KeyError" in str(core.store.get(task.id).error)
+    assert "KeyError" in str(core.store.stored(task.id).error)
 
 
 def test_a_worker_whose_token_is_revoked_does_nothing_more(

@@ -18,6 +18,7 @@ from gifty_compute.queue.broker import broker_url
 from gifty_compute.queue.tasks import Origin
 from gifty_compute.settings import Settings
 from gifty_compute.wire.task import SubmitRequest, Task
+from tests.conftest import EVERY_CLIENT
 from tests.integration.workers.conftest import PollProcess, eventually
 from tests.integration.workers.test_celery_over_http import celery_worker
 
@@ -45,7 +46,7 @@ def submit(core: Core, count: int, **payload: Any) -> list[Task]:
 
 
 def rows(core: Core, tasks: list[Task]) -> list[dict[str, Any]]:
-    found = [core.database.row("get", id=str(task.id)) for task in tasks]
+    found = [core.database.row("stored", id=str(task.id)) for task in tasks]
     return [row for row in found if row is not None]
 
 
@@ -103,7 +104,7 @@ def test_tasks_that_are_cancelled_in_the_hand_are_not_begun(core: Core, poll_wor
     eventually(lambda: held_by(core, "kaggle-1", tasks) == 4, "it holds all")
 
     for task in tasks[1:]:
-        core.store.cancel(task.id)
+        core.store.cancel(EVERY_CLIENT, task.id)
     eventually(lambda: all_are(core, tasks, "completed", "cancelled"), "the first is done")
     worker.process.send_signal(signal.SIGTERM)
 
