@@ -38,6 +38,7 @@ blueprint.after_request(compressed)
 
 # Woken, and yet nothing was to be had: others were faster, or the worker holds all that it may.
 _UNLUCKY = Backoff(base=0.05, cap=1.0)
+_MOST_NAMES = 100
 
 
 class ClaimQuery(Query):
@@ -143,6 +144,7 @@ def _none(core: Core) -> Claimed:
 def _claim(core: Core, holder: Holder, want: Want) -> Claimed:
     if not core.logic.file.features.enable_external_workers:
         return _none(core)
+    core.presence.asked(holder, want)
     return core.leases.claim(holder, want)
 
 
@@ -193,6 +195,7 @@ def heartbeat(body: HeartbeatRequest) -> Response:
     with admission().worker_place():
         holder = holder_of(body.worker_id, body.session)
         extension = core().leases.extend(holder, body.tasks, exhaustive=body.exhaustive)
+    _present(holder, body.info)
     core().fleet.beat(body.worker_id, body.info, len(body.tasks) if body.exhaustive else None)
     answer: dict[str, Any] = {
         "lease_seconds": logic.leases.seconds,
@@ -201,6 +204,27 @@ def heartbeat(body: HeartbeatRequest) -> Response:
         "drain": not logic.features.enable_external_workers or bool(own and own.quarantined_at),
     }
     return json_answer(answer)
+
+
+def _present(holder: Holder, info: dict[str, Any] | None) -> None:
+    """A heartbeat shows that the worker is there; one that names types and models says what it takes."""
+    own = this_request().worker_token
+    if not core().logic.file.features.enable_external_workers or (own and own.quarantined_at):
+        return
+    core().presence.beat(holder)
+    if (want := _taken(info)) is not None and (own is None or own.in_scope(want.task_types)):
+        core().presence.asked(holder, in_scope(want))
+
+
+def _taken(info: dict[str, Any] | None) -> Want | None:
+    """The types and models of a worker that names both; None where it does not, or not as lists of names."""
+    types, models = (info or {}).get("task_types"), (info or {}).get("model")
+    for names in (types, models):
+        if not isinstance(names, list) or not 0 < len(names) <= _MOST_NAMES:
+            return None
+        if not all(isinstance(name, str) for name in names):
+            return None
+    return Want(task_types=tuple(types or ()), models=tuple(models or ()))
 
 
 @blueprint.post("/internal/workers/release")

@@ -34,6 +34,7 @@ core.maintainer.start()
 core.callbacks.start()
 core.payer.start()
 core.fleet.start()
+core.presence.start()
 app = create_app(core)
 # What is loaded by now stays. A full pass of the collector over it stops all threads for 50 ms.
 gc.collect()

@@ -24,7 +24,7 @@ from gifty_compute.client.handles import AsyncTaskHandle
 from gifty_compute.client.low import Low
 from gifty_compute.client.plans import Plan, Plans, Send, follow_async
 from gifty_compute.client.sync import Client
-from gifty_compute.wire.task import Task
+from gifty_compute.wire.task import TaskView
 
 __all__ = [
     "IntelligenceAPIClient",
@@ -210,7 +210,7 @@ class _InThreads:
     async def follow(self, plan: Plan[T]) -> T:
         return await follow_async(plan, self._once, asyncio.sleep)
 
-    async def submit(self, call: ApiCall[Task]) -> AsyncTaskHandle:
+    async def submit(self, call: ApiCall[TaskView]) -> AsyncTaskHandle:
         return AsyncTaskHandle(self, await self.follow(self.plans.trying(call)))
 
     async def _once(self, step: Send[Any]) -> Any:

@@ -27,6 +27,7 @@ from gifty_compute.maintain.maintainer import Maintainer
 from gifty_compute.maintain.metrics import MaintainMetrics
 from gifty_compute.maintain.placing import Placing
 from gifty_compute.maintain.retention import Retention
+from gifty_compute.maintain.sampling import Sampling
 from gifty_compute.paid.payer import Payer
 from gifty_compute.paid.worker import PaidWorker
 from gifty_compute.queue.announce import Announcer
@@ -36,8 +37,10 @@ from gifty_compute.queue.depth import QueueDepth
 from gifty_compute.queue.held import HeldTasks
 from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.outbox import Outbox
+from gifty_compute.queue.presence import Presence
 from gifty_compute.queue.purse import Purses
 from gifty_compute.queue.results import BatchResults
+from gifty_compute.queue.samples import QueueSamples
 from gifty_compute.queue.tasks import TaskStore
 from gifty_compute.queue.tokens import WorkerTokens
 from gifty_compute.queue.trust import Trust
@@ -69,6 +72,8 @@ class Core:
     payer: Payer
     trust: Trust
     maintainer: Maintainer
+    presence: Presence
+    samples: QueueSamples
     fleet: Fleet
     high: HighRoad
     inference: Inference
@@ -84,6 +89,7 @@ class Core:
 
     def close(self) -> None:
         self.payer.stop()
+        self.presence.stop()
         self.fleet.stop()
         self.high.close()
         self.inference.close()
@@ -139,6 +145,7 @@ def build(
         Batches(database, clock),
         Announcing(database, announcer),
         Retention(database, lambda: logic.current.file.retention, clock),
+        Sampling(database, clock),
     )
     return Core(
         settings=settings,
@@ -171,6 +178,8 @@ def build(
             clock=clock,
             metrics=MaintainMetrics(high.registry),
         ),
+        presence=Presence(database, leases.offered, clock),
+        samples=QueueSamples(database, clock),
         fleet=_fleet(celery, clock, high.registry),
         high=high,
         inference=inference,

@@ -38,6 +38,8 @@ _TABLES = (
     "compute_worker_tokens",
     "compute_claims",
     "compute_maintenance",
+    "compute_workers",
+    "compute_samples",
 )
 
 

@@ -125,3 +125,4 @@ class ErrorAnswer(BaseModel):
 class HealthAnswer(BaseModel):
     status: Literal["ok", "degraded"]
     parts: list[str] | None = None
+    reasons: list[str] | None = None
