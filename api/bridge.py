@@ -195,8 +195,11 @@ def heartbeat(body: HeartbeatRequest) -> Response:
     with admission().worker_place():
         holder = holder_of(body.worker_id, body.session)
         extension = core().leases.extend(holder, body.tasks, exhaustive=body.exhaustive)
-    _present(holder, body.info)
-    core().fleet.beat(body.worker_id, body.info, len(body.tasks) if body.exhaustive else None)
+    serves = _served(body.info)
+    _present(holder, serves)
+    if not serves:
+        # Of a Celery worker, which says what it serves, Flower knows by itself.
+        core().fleet.beat(body.worker_id, body.info, len(body.tasks) if body.exhaustive else None)
     answer: dict[str, Any] = {
         "lease_seconds": logic.leases.seconds,
         "lost": extension.lost,
@@ -206,25 +209,31 @@ def heartbeat(body: HeartbeatRequest) -> Response:
     return json_answer(answer)
 
 
-def _present(holder: Holder, info: dict[str, Any] | None) -> None:
-    """A heartbeat shows that the worker is there; one that names types and models says what it takes."""
+def _present(holder: Holder, serves: list[Want]) -> None:
+    """A heartbeat shows that the worker is there, and one that names what it takes is as good as a claim."""
     own = this_request().worker_token
     if not core().logic.file.features.enable_external_workers or (own and own.quarantined_at):
         return
     core().presence.beat(holder)
-    if (want := _taken(info)) is not None and (own is None or own.in_scope(want.task_types)):
-        core().presence.asked(holder, in_scope(want))
+    for want in serves:
+        if own is None or own.in_scope(want.task_types):
+            core().presence.asked(holder, want)
 
 
-def _taken(info: dict[str, Any] | None) -> Want | None:
-    """The types and models of a worker that names both; None where it does not, or not as lists of names."""
-    types, models = (info or {}).get("task_types"), (info or {}).get("model")
-    for names in (types, models):
-        if not isinstance(names, list) or not 0 < len(names) <= _MOST_NAMES:
-            return None
-        if not all(isinstance(name, str) for name in names):
-            return None
-    return Want(task_types=tuple(types or ()), models=tuple(models or ()))
+def _served(info: dict[str, Any] | None) -> list[Want]:
+    """What a worker says that it takes, as `{"serves": {type: [models]}}`; nothing of any other form."""
+    serves = (info or {}).get("serves")
+    if not isinstance(serves, dict) or len(serves) > _MOST_NAMES:
+        return []
+    return [
+        Want(task_types=(task_type,), models=tuple(models))
+        for task_type, models in serves.items()
+        if isinstance(models, list) and 0 < len(models) <= _MOST_NAMES and _are_names(models)
+    ]
+
+
+def _are_names(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 @blueprint.post("/internal/workers/release")

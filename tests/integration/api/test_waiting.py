@@ -184,7 +184,7 @@ def test_a_worker_in_quarantine_serves_nothing(
     request = MintRequest(name="stranger", task_types=["embedding"], trust="untrusted")
     headers = {"X-Internal-Token": core.tokens.mint(request, created_by="anna").token}
     sql("UPDATE compute_worker_tokens SET quarantined_at = now()")
-    info = {"task_types": ["embedding"], "model": [E5]}
+    info = {"serves": {"embedding": [E5]}}
     client.get(f"/internal/workers/tasks?worker_id=w&model={E5}", headers=headers)
     beat(client, headers=headers, info=info)
     waiting = submit()
@@ -225,11 +225,11 @@ def test_a_heartbeat_that_names_types_and_models_says_that_they_are_served(
 ) -> None:
     waiting = submit(**BGE)
 
-    for nonsense in ({"task_types": "embedding", "model": ["bge-m3"]}, {"task_types": [1], "model": [{}]}):
-        beat(client, info=nonsense)
+    for nonsense in (["embedding"], {"embedding": "bge-m3"}, {"embedding": [{}]}, {"rerank": ["bge-m3"]}):
+        beat(client, info={"serves": nonsense})
     look()
     before = task(client, waiting["id"])["waiting_for"]
-    beat(client, info={"task_types": ["embedding", "rerank"], "model": ["bge-m3", "nonsense"]})
+    beat(client, info={"serves": {"embedding": ["BAAI/bge-m3", "nonsense"], "nonsense": ["bge-m3"]}})
     look()
 
     assert before == "no worker for embedding/bge-m3"
