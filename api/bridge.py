@@ -40,6 +40,7 @@ blueprint.after_request(compressed)
 
 # Woken, and yet nothing was to be had: others were faster, or the worker holds all that it may.
 _UNLUCKY = Backoff(base=0.05, cap=1.0)
+_MOST_NAMES = 100
 
 
 class ClaimQuery(Query):
@@ -145,6 +146,7 @@ def _none(core: Core) -> Claimed:
 def _claim(core: Core, holder: Holder, want: Want) -> Claimed:
     if not core.logic.file.features.enable_external_workers:
         return _none(core)
+    core.presence.asked(holder, want)
     return core.leases.claim(holder, want)
 
 
@@ -197,7 +199,11 @@ def heartbeat(body: HeartbeatRequest) -> Response:
     with admission().place(Kind.WORKERS, caller()):
         holder = holder_of(body.worker_id, body.session)
         extension = core().leases.extend(holder, body.tasks, exhaustive=body.exhaustive)
-    core().fleet.beat(body.worker_id, body.info, len(body.tasks) if body.exhaustive else None)
+    serves = _served(body.info)
+    _present(holder, serves)
+    if not serves:
+        # Of a Celery worker, which says what it serves, Flower knows by itself.
+        core().fleet.beat(body.worker_id, body.info, len(body.tasks) if body.exhaustive else None)
     answer: dict[str, Any] = {
         "lease_seconds": logic.leases.seconds,
         "lost": extension.lost,
@@ -205,6 +211,33 @@ def heartbeat(body: HeartbeatRequest) -> Response:
         "drain": not logic.features.enable_external_workers or bool(own and own.quarantined_at),
     }
     return json_answer(answer)
+
+
+def _present(holder: Holder, serves: list[Want]) -> None:
+    """A heartbeat shows that the worker is there, and one that names what it takes is as good as a claim."""
+    own = this_request().worker_token
+    if not core().logic.file.features.enable_external_workers or (own and own.quarantined_at):
+        return
+    core().presence.beat(holder)
+    for want in serves:
+        if own is None or own.in_scope(want.task_types):
+            core().presence.asked(holder, want)
+
+
+def _served(info: dict[str, Any] | None) -> list[Want]:
+    """What a worker says that it takes, as `{"serves": {type: [models]}}`; nothing of any other form."""
+    serves = (info or {}).get("serves")
+    if not isinstance(serves, dict) or len(serves) > _MOST_NAMES:
+        return []
+    return [
+        Want(task_types=(task_type,), models=tuple(models))
+        for task_type, models in serves.items()
+        if isinstance(models, list) and 0 < len(models) <= _MOST_NAMES and _are_names(models)
+    ]
+
+
+def _are_names(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 @blueprint.post("/internal/workers/release")

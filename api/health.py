@@ -8,7 +8,9 @@ from flask import Blueprint, Response
 
 from api.answers import json_answer
 from api.operation import core, operation
+from gifty_compute.core import Core
 from gifty_compute.errors import StoreUnavailable
+from gifty_compute.queue.waiting import not_placed, not_sampled, unserved
 from gifty_compute.routing.canary import Standing
 from gifty_compute.wire.answers import HealthAnswer
 
@@ -32,19 +34,28 @@ def readyz() -> Response:
 
     "degraded" names what needs the operator while work goes on, and why in `reasons`: `logic`, when the file
     is not what is in force, since it is bad or loses something; `spaces`, when a provider gives vectors of
-    another space and is kept out.
+    another space and is kept out; `workers`, when work waits and no worker takes it; `maintain`, when nothing
+    maintains the queue.
     """
     if not core().database.migrated():
         raise StoreUnavailable("database: not migrated; run gifty-compute migrate", retry_after=5)
-    reasons = [f"{part}: {why}" for part, why in _troubles() if why is not None]
-    parts = list(dict.fromkeys(reason.partition(":")[0] for reason in reasons))
-    return json_answer(
-        {"status": "degraded", "parts": parts, "reasons": reasons} if parts else {"status": "ok"}
-    )
+    troubles = list(_troubles(core()))
+    if not troubles:
+        return json_answer({"status": "ok"})
+    parts = list(dict.fromkeys(part for part, _ in troubles))
+    return json_answer({"status": "degraded", "parts": parts, "reasons": [reason for _, reason in troubles]})
 
 
-def _troubles() -> Iterator[tuple[str, str | None]]:
-    """Each part with what is wrong with it, or None. Anybody may read it: no names, values or secrets."""
-    yield "logic", core().logic_watch.trouble
-    drifted = Standing.DRIFTED in core().high.canaries.standings().values()
-    yield "spaces", "a provider gives vectors of another space and is kept out" if drifted else None
+def _troubles(core: Core) -> Iterator[tuple[str, str]]:
+    """Each part that needs the operator, and why, without secrets: no credential is asked for here."""
+    if core.logic_watch.trouble is not None:
+        yield "logic", f"logic: {core.logic_watch.trouble}"
+    if Standing.DRIFTED in core.high.canaries.standings().values():
+        yield "spaces", "spaces: a provider gives vectors of another space and is kept out"
+    sample = core.samples.newest()
+    if core.samples.is_silent(sample):
+        yield "maintain", not_sampled(sample)
+    elif sample.is_fresh:
+        # Until then this process has just started, and the first sample is on its way.
+        yield from (("workers", reason) for reason in unserved(sample))
+        yield from (("maintain", reason) for reason in not_placed(sample))

@@ -35,7 +35,7 @@ def operation_id(method: str, path: str) -> str:
 def links_of(answer: str) -> dict[str, Any]:
     """Where one goes on from an answer, by the name of its model."""
     match answer:
-        case "Task":
+        case "Task" | "TaskView":
             return _to(_OF_TASK, "task_id", _ID)
         case "Batch":
             return _to(_OF_BATCH, "batch_id", _ID)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import TypeVar
 
 from flask import Blueprint, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -15,10 +16,21 @@ from api.admission import admission
 from api.facade import Facade, this_request
 from api.operation import core, operation
 from gifty_compute.core import Core
+from gifty_compute.errors import StoreUnavailable
+from gifty_compute.queue.samples import Sample
 
 __all__ = ["blueprint", "install"]
 
 blueprint = Blueprint("metrics", __name__)
+_QUEUE = ("task_type", "model")
+_QUEUE_GAUGES = {
+    "ready": "Tasks that could be claimed now; 100001 means that many or more",
+    "delayed": "Tasks that wait for the end of a backoff",
+    "processing": "Tasks that a worker holds",
+    "oldest_seconds": "How long the oldest ready task has waited",
+    "workers": "Workers that take such tasks and were heard of within 90 seconds",
+}
+_QUEUE_COUNTERS = {"done": "Tasks that were completed", "failed": "Tasks that failed for good"}
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 
 
@@ -85,9 +97,35 @@ class _State:
         )
         waiting.add_metric((), 0.0 if watch.waiting is None else 1.0)
         yield waiting
+        yield from self._queue()
         version = GaugeMetricFamily("gifty_logic", "1 for the version in force", labels=("version",))
         version.add_metric((watch.current.version,), 1.0)
         yield version
+
+    def _queue(self) -> Iterator[Metric]:
+        """The newest sample, if it is of now; its age in any case, infinite where none can be read."""
+        try:
+            sample = self._core.samples.newest()
+        except StoreUnavailable:
+            sample = Sample(float("inf"))
+        age = GaugeMetricFamily("gifty_queue_sampled_seconds", "How old the newest sample of the queue is")
+        age.add_metric((), sample.age_seconds)
+        yield age
+        for name, what in _QUEUE_GAUGES.items():
+            family = GaugeMetricFamily(f"gifty_queue_{name}", what, labels=_QUEUE)
+            yield _of_each(family, name, sample)
+        for name, what in _QUEUE_COUNTERS.items():
+            counter = CounterMetricFamily(f"gifty_queue_{name}", what, labels=_QUEUE)
+            yield _of_each(counter, f"{name}_total", sample)
+
+
+_Family = TypeVar("_Family", GaugeMetricFamily, CounterMetricFamily)
+
+
+def _of_each(family: _Family, field: str, sample: Sample) -> _Family:
+    for one in sample.queues if sample.is_fresh else ():
+        family.add_metric((one.task_type, one.model), getattr(one, field))
+    return family
 
 
 def _places() -> Metric:

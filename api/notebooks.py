@@ -120,7 +120,9 @@ def _claim(task_type: str, worker_id: str, limit: int) -> tuple[Task, ...]:
     if not core().logic.file.features.enable_external_workers:
         return ()
     with admission().place(Kind.WORKERS, caller()):
-        tasks = core().leases.claim(holder_of(worker_id, ""), want).tasks
+        holder = holder_of(worker_id, "")
+        core().presence.asked(holder, want)
+        tasks = core().leases.claim(holder, want).tasks
     core().fleet.asked(worker_id, (), tasks)
     return tasks
 

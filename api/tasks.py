@@ -9,13 +9,14 @@ from flask import Blueprint, Response, request
 from pydantic import Field
 
 from api.admission import Kind, admission
-from api.answers import json_answer, task_json
+from api.answers import json_answer
 from api.compression import compressed
 from api.operation import caller, core, operation, request_id, sight
 from api.query import VectorsQuery
+from api.waiting import task_view
 from gifty_compute.errors import InvalidRequest, NotFound, OverLimit
 from gifty_compute.queue.tasks import Origin
-from gifty_compute.wire.task import Status, SubmitRequest, Task, TaskList
+from gifty_compute.wire.task import Status, SubmitRequest, TaskList, TaskView
 from gifty_compute.wire.text import CleanText
 
 __all__ = [
@@ -54,7 +55,7 @@ class ListQuery(VectorsQuery):
 @operation(
     scope="api",
     body=SubmitRequest,
-    answers={202: Task, 200: Task},
+    answers={202: TaskView, 200: TaskView},
     errors=(400, 401, 409, 413, 415, 422, 503),
     headers=("Idempotency-Key",),
 )
@@ -64,30 +65,30 @@ def submit_task(body: SubmitRequest) -> Response:
 
 
 @blueprint.get("/v1/tasks/<task_id>")
-@operation(scope="api", query=WaitQuery, answers={200: Task}, errors=(401, 404, 422, 503))
+@operation(scope="api", query=WaitQuery, answers={200: TaskView}, errors=(401, 404, 422, 503))
 def get_task(task_id: str, query: WaitQuery) -> Response:
     """The task, at once or as soon as it has ended or the seconds have passed."""
     found = core().store.get(sight(), find_task_id(task_id))
     if query.wait and found.completed_at is None:
         wait_for_end(found.id, query.wait)
         found = core().store.get(sight(), found.id)
-    return json_answer(task_json(found, query.encoding_format))
+    return json_answer(task_view(core(), found, query.encoding_format))
 
 
 @blueprint.post("/v1/tasks/<task_id>/cancel")
-@operation(scope="api", answers={200: Task}, errors=(401, 404, 409, 503))
+@operation(scope="api", answers={200: TaskView}, errors=(401, 404, 409, 503))
 def cancel_task(task_id: str) -> Response:
     """Ends a task that has not ended; the worker that holds it learns it from its next heartbeat."""
-    return json_answer(task_json(core().store.cancel(sight(), find_task_id(task_id))))
+    return json_answer(task_view(core(), core().store.cancel(sight(), find_task_id(task_id))))
 
 
 @blueprint.post("/v1/tasks/<task_id>/retry")
-@operation(scope="api", answers={200: Task}, errors=(401, 404, 409, 503))
+@operation(scope="api", answers={200: TaskView}, errors=(401, 404, 409, 503))
 def retry_task(task_id: str) -> Response:
     """Begins a new generation of a task that failed or was cancelled."""
     task = core().store.retry(sight(), find_task_id(task_id))
     core().announcer.announce(task)
-    return json_answer(task_json(task))
+    return json_answer(task_view(core(), task))
 
 
 @blueprint.get("/v1/tasks")
@@ -103,7 +104,7 @@ def list_tasks(query: ListQuery) -> Response:
         batch_id=query.batch_id,
     )
     next_cursor = str(cursor) if cursor is not None else None
-    shown = [task_json(task, query.encoding_format) for task in tasks]
+    shown = [task_view(core(), task, query.encoding_format) for task in tasks]
     return json_answer({"tasks": shown, "next_cursor": next_cursor})
 
 
@@ -117,7 +118,7 @@ def submit(body: SubmitRequest) -> Response:
     if new:
         core().depth.add(sender.client)
         core().announcer.announce(task)
-    return json_answer(task_json(task), 202 if new else 200, {"Location": f"/v1/tasks/{task.id}"})
+    return json_answer(task_view(core(), task), 202 if new else 200, {"Location": f"/v1/tasks/{task.id}"})
 
 
 def refuse_over_depth(sender: Origin, was_submitted: Callable[[Origin], bool]) -> None:

@@ -37,6 +37,7 @@ core.maintainer.start()
 core.callbacks.start()
 core.payer.start()
 core.fleet.start()
+core.presence.start()
 threads = threads_of_server(sys.argv, os.environ, settings.facade_threads)
 if threads < settings.facade_threads:
     message = "the server has %d threads and FACADE_THREADS says %d: requests get places for the former"

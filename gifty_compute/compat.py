@@ -26,7 +26,7 @@ from gifty_compute.client.handles import AsyncTaskHandle
 from gifty_compute.client.low import Low
 from gifty_compute.client.plans import Plan, Plans, Send, follow_async
 from gifty_compute.client.sync import Client
-from gifty_compute.wire.task import Task
+from gifty_compute.wire.task import TaskView
 from gifty_compute.wire.text import is_blank
 
 __all__ = [
@@ -248,7 +248,7 @@ class _InThreads:
     async def follow(self, plan: Plan[T]) -> T:
         return await follow_async(plan, self._once, asyncio.sleep)
 
-    async def submit(self, call: ApiCall[Task]) -> AsyncTaskHandle:
+    async def submit(self, call: ApiCall[TaskView]) -> AsyncTaskHandle:
         return AsyncTaskHandle(self, await self.follow(self.plans.trying(call)))
 
     async def _once(self, step: Send[Any]) -> Any:

@@ -27,6 +27,7 @@ from gifty_compute.maintain.maintainer import Maintainer
 from gifty_compute.maintain.metrics import MaintainMetrics
 from gifty_compute.maintain.placing import Placing
 from gifty_compute.maintain.retention import Retention
+from gifty_compute.maintain.sampling import Sampling
 from gifty_compute.maintain.unleased import Unleased
 from gifty_compute.paid.payer import Payer
 from gifty_compute.paid.worker import PaidWorker
@@ -37,8 +38,10 @@ from gifty_compute.queue.depth import QueueDepth
 from gifty_compute.queue.held import HeldTasks
 from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.outbox import Outbox
+from gifty_compute.queue.presence import Presence
 from gifty_compute.queue.purse import Purses
 from gifty_compute.queue.results import BatchResults
+from gifty_compute.queue.samples import QueueSamples
 from gifty_compute.queue.sight import Sights
 from gifty_compute.queue.spending import SpendingTable
 from gifty_compute.queue.tasks import TaskStore
@@ -73,6 +76,8 @@ class Core:
     payer: Payer
     trust: Trust
     maintainer: Maintainer
+    presence: Presence
+    samples: QueueSamples
     fleet: Fleet
     high: HighRoad
     inference: Inference
@@ -88,6 +93,7 @@ class Core:
 
     def close(self) -> None:
         self.payer.stop()
+        self.presence.stop()
         self.fleet.stop()
         self.high.close()
         self.inference.close()
@@ -147,6 +153,7 @@ def build(
         Batches(database, clock),
         Announcing(database, announcer),
         Retention(database, lambda: logic.current.file.retention, clock),
+        Sampling(database, clock),
     )
     return Core(
         settings=settings,
@@ -180,6 +187,8 @@ def build(
             clock=clock,
             metrics=MaintainMetrics(high.registry),
         ),
+        presence=Presence(database, leases.offered, clock),
+        samples=QueueSamples(database, clock),
         fleet=_fleet(celery, clock, high.registry),
         high=high,
         inference=inference,

@@ -43,6 +43,8 @@ _TABLES = (
     "compute_maintenance",
     "compute_spending",
     "compute_spending_writers",
+    "compute_workers",
+    "compute_samples",
 )
 
 

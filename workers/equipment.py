@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -17,6 +18,7 @@ from gifty_compute.perform import TaskSource
 from gifty_compute.perform.running import Running
 from gifty_compute.poll.client import PollClient
 from gifty_compute.queue.announce import Announcer
+from gifty_compute.queue.presence import Pair
 from gifty_compute.queue.source import SqlSource
 from gifty_compute.settings import (
     BridgeSettings,
@@ -24,6 +26,8 @@ from gifty_compute.settings import (
     read_logic_settings,
     read_settings,
 )
+from gifty_compute.wire.task import Holder
+from workers.presence import Say
 
 __all__ = ["Equipment", "equip"]
 
@@ -33,6 +37,7 @@ class Equipment:
     """All that a Celery worker needs; `maintainer` is None where it cannot reach the database."""
 
     source: TaskSource
+    say: Say
     announcer: Announcer
     maintainer: Maintainer | None
     logic_watch: LogicWatch
@@ -52,8 +57,10 @@ def _over_http(app: Celery, running: Running, bridge: BridgeSettings) -> Equipme
     clock, settings = SystemClock(), read_logic_settings()
     watch = LogicWatch(settings.logic_config_path, settings.llm_overrides, clock=clock)
     running = _by(running, watch)
+    place = (bridge.gifty_compute_url, bridge.gifty_worker_token.get_secret_value())
     return Equipment(
-        source=PollClient(bridge.gifty_compute_url, bridge.gifty_worker_token.get_secret_value()),
+        source=PollClient(*place),
+        say=_HeartbeatOfItself(*place),
         announcer=Announcer(app, clock),
         maintainer=None,
         logic_watch=watch,
@@ -69,6 +76,7 @@ def _over_sql(app: Celery, running: Running) -> Equipment:
     running = _by(running, core.logic_watch)
     return Equipment(
         source=SqlSource(core.leases, core.store),
+        say=core.presence.say,
         announcer=core.announcer,
         maintainer=core.maintainer,
         logic_watch=core.logic_watch,
@@ -77,6 +85,21 @@ def _over_sql(app: Celery, running: Running) -> Equipment:
         clock=core.clock,
         rng=core.rng,
     )
+
+
+class _HeartbeatOfItself:
+    """Says over HTTP that a worker is there: a heartbeat without tasks, whose `info` names what it takes."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._serves: dict[str, list[str]] = {}
+        self._client = PollClient(url, token, info=lambda: {"program": "celery", "serves": self._serves})
+
+    def __call__(self, holder: Holder, pairs: Sequence[Pair]) -> None:
+        serves: dict[str, list[str]] = {}
+        for task_type, model in pairs:
+            serves.setdefault(task_type, []).append(model)
+        self._serves = serves
+        self._client.extend(holder, [])
 
 
 def _by(running: Running, watch: LogicWatch) -> Running:

@@ -22,6 +22,7 @@ from gifty_compute.perform.running import Running
 from gifty_compute.queue.announce import task_name
 from gifty_compute.wire import task as wire
 from workers.equipment import Equipment, equip
+from workers.presence import PresenceReports
 
 __all__ = ["Worker", "register"]
 
@@ -75,6 +76,8 @@ class Worker:
         self._loaded: list[Engine] = []
         self._stop = threading.Event()
         self._refused = 0
+        self._presence = PresenceReports(app, running, self._stop)
+        self._name = ""
 
     def start(self, sender: Any, **_: object) -> None:
         """Fails the start over a bad setting: Celery would only log what a signal handler raises."""
@@ -82,12 +85,13 @@ class Worker:
             log.info("worker starts with logic %s", self.equipment.logic_watch.current.version)
         except InvalidConfig as error:
             raise SystemExit(str(error)) from error
+        self._name = sender.hostname
         # Neither threads nor a model that is loaded survive a fork (a warm parent hangs every child):
         # prefork's children begin by themselves, in worker_process_init.
         if "prefork" not in sender.pool_cls.__module__:
-            self.begin()
+            self.begin(is_child=False)
 
-    def begin(self, **_: object) -> None:
+    def begin(self, *, is_child: bool = True, **_: object) -> None:
         """Begins in the process that works. Without its engines it would fail the whole queue."""
         self.equipment.logic_watch.start()
         try:
@@ -97,6 +101,7 @@ class Worker:
         # What is loaded by now stays. A full pass of the collector over it stops all threads for 50 ms.
         gc.collect()
         gc.freeze()
+        self._presence.start(self._name, self.equipment.say, is_child=is_child)
 
     def stop(self, **_: object) -> None:
         self._stop.set()

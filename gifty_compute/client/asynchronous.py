@@ -21,7 +21,7 @@ from gifty_compute.client.over_httpx import AsyncStream, OverHttpx
 from gifty_compute.client.plans import Plan, Plans, Send, follow_async
 from gifty_compute.client.tasks import AsyncTasks
 from gifty_compute.clock import Clock, SystemClock
-from gifty_compute.wire.task import Task
+from gifty_compute.wire.task import TaskView
 
 __all__ = ["AsyncClient"]
 
@@ -181,10 +181,10 @@ class AsyncClient:
         """What a plan says, up to an answer whose headers are there. Raises ApiError, Unreachable."""
         return await follow_async(plan, self._http.begin, asyncio.sleep)
 
-    async def _handle(self, call: ApiCall[Task]) -> AsyncTaskHandle:
+    async def _handle(self, call: ApiCall[TaskView]) -> AsyncTaskHandle:
         return AsyncTaskHandle(self, await self.run(call))
 
-    async def _resumed(self, call: ApiCall[Task]) -> AsyncTaskHandle:
+    async def _resumed(self, call: ApiCall[TaskView]) -> AsyncTaskHandle:
         return AsyncTaskHandle(self, await self.follow(self.plans.resuming(call)))
 
     async def _stream(self, call: ApiCall[Any]) -> AsyncGenerator[ChatPiece, None]:

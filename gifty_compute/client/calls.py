@@ -13,7 +13,7 @@ from urllib.parse import quote
 from gifty_compute.client import reading
 from gifty_compute.client.answers import Chat, Classification, Embeddings, Ranking, Score
 from gifty_compute.client.reading import Headers
-from gifty_compute.wire.task import Task, TaskList
+from gifty_compute.wire.task import TaskList, TaskView
 
 __all__ = [
     "SPARE_SECONDS",
@@ -154,7 +154,7 @@ def chat(
     return _high("/v1/chat/completions", reading.chat, body, timeout)
 
 
-def submit(task_type: str, payload: Mapping[str, Any], **how: Unpack[How]) -> ApiCall[Task]:
+def submit(task_type: str, payload: Mapping[str, Any], **how: Unpack[How]) -> ApiCall[TaskView]:
     """Always under an Idempotency-Key: a submit whose answer was lost may be repeated."""
     key = checked_key(how.get("key") or uuid.uuid4().hex)
     metadata = how.get("metadata")
@@ -177,7 +177,7 @@ def checked_key(key: str) -> str:
     return key
 
 
-def task(task_id: str, *, wait: float = 0) -> ApiCall[Task]:
+def task(task_id: str, *, wait: float = 0) -> ApiCall[TaskView]:
     """The task; with `wait` as soon as it has ended or so many seconds have passed."""
     query = {"wait": f"{wait:.3f}"} if wait else {}
     timeout = wait + SPARE_SECONDS if wait else None
@@ -196,11 +196,11 @@ def tasks(
     return ApiCall("GET", "/v1/tasks", reading.page, query=_said({**query, "limit": "100"}), repeatable=True)
 
 
-def cancel(task_id: str) -> ApiCall[Task]:
+def cancel(task_id: str) -> ApiCall[TaskView]:
     return ApiCall("POST", f"{_path(task_id)}/cancel", reading.task, repeatable=True)
 
 
-def retry(task_id: str) -> ApiCall[Task]:
+def retry(task_id: str) -> ApiCall[TaskView]:
     """Not repeatable: after the first the task is pending, which is a conflict for the second."""
     return ApiCall("POST", f"{_path(task_id)}/retry", reading.task)
 

@@ -10,7 +10,7 @@ from gifty_compute.client import calls
 from gifty_compute.client.errors import TaskFailed
 from gifty_compute.client.plans import Plan, Plans
 from gifty_compute.client.reading import result_of
-from gifty_compute.wire.task import ENDS, Task
+from gifty_compute.wire.task import ENDS, TaskView
 
 __all__ = ["AsyncDoer", "AsyncTaskHandle", "Doer", "TaskHandle"]
 
@@ -39,7 +39,7 @@ class AsyncDoer(Protocol):
 class _Seen:
     """A task as it was last seen."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TaskView) -> None:
         self._task = task
 
     @property
@@ -47,7 +47,7 @@ class _Seen:
         return str(self._task.id)
 
     @property
-    def task(self) -> Task:
+    def task(self) -> TaskView:
         """The task as it was last seen."""
         return self._task
 
@@ -60,7 +60,8 @@ class _Seen:
 
     def _value(self, timeout: float | None) -> Any:
         if not self.done():
-            raise TimeoutError(f"task {self.id} has not ended in {timeout:g} s")
+            why = f": {self._task.waiting_for}" if self._task.waiting_for else ""
+            raise TimeoutError(f"task {self.id} has not ended in {timeout:g} s{why}")
         if self._task.status != "completed":
             why = f": {self._task.error}" if self._task.error else ""
             message = f"task {self.id} was {self._task.status}{why}"
@@ -71,7 +72,7 @@ class _Seen:
 class TaskHandle(_Seen):
     """A task that was accepted: it will be done, whatever happens to this program."""
 
-    def __init__(self, doer: Doer, task: Task) -> None:
+    def __init__(self, doer: Doer, task: TaskView) -> None:
         super().__init__(task)
         self._doer = doer
 
@@ -103,7 +104,7 @@ class TaskHandle(_Seen):
 class AsyncTaskHandle(_Seen):
     """`TaskHandle` with `await`."""
 
-    def __init__(self, doer: AsyncDoer, task: Task) -> None:
+    def __init__(self, doer: AsyncDoer, task: TaskView) -> None:
         super().__init__(task)
         self._doer = doer
 

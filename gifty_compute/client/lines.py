@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 
 from gifty_compute.client.calls import ApiCall, How
 from gifty_compute.client.low import Low
-from gifty_compute.wire.task import Task
+from gifty_compute.wire.task import TaskView
 
 __all__ = ["Lines", "Packed"]
 
@@ -36,7 +36,7 @@ class Lines(Low[dict[str, Any]]):
         return super().submit(task_type, payload, **how)
 
 
-def _body(call: ApiCall[Task]) -> dict[str, Any]:
+def _body(call: ApiCall[TaskView]) -> dict[str, Any]:
     return dict(call.body or {})
 
 

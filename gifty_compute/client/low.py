@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, Unpack
 
 from gifty_compute.client import calls
 from gifty_compute.client.calls import ApiCall, Categories, How, Messages
-from gifty_compute.wire.task import Task
+from gifty_compute.wire.task import TaskView
 
 __all__ = ["Low"]
 
@@ -21,7 +21,7 @@ class Low(Generic[H]):
     handle by the client that blocks, something to await for one by the client that awaits.
     """
 
-    def __init__(self, send: Callable[[ApiCall[Task]], H]) -> None:
+    def __init__(self, send: Callable[[ApiCall[TaskView]], H]) -> None:
         self._send = send
 
     def embeddings(

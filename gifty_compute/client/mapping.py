@@ -29,7 +29,7 @@ from gifty_compute.client.calls import ApiCall
 from gifty_compute.client.errors import MixedSpaces, ServiceFault
 from gifty_compute.client.handles import AsyncTaskHandle, TaskHandle
 from gifty_compute.errors import GiftyComputeError
-from gifty_compute.wire.task import Task
+from gifty_compute.wire.task import TaskView
 
 __all__ = ["Job", "Pack", "Packer", "map_texts", "map_texts_async"]
 
@@ -111,7 +111,7 @@ class Job:
         if self._bar is not None:
             self._bar.close()
 
-    def call(self, pack: Pack) -> ApiCall[Task]:
+    def call(self, pack: Pack) -> ApiCall[TaskView]:
         payload = {"texts": pack.texts, "model": self._model, "input_type": self._input_type}
         key = None if self._run_id is None else self._key(self._run_id, pack.texts)
         return calls.submit("embedding", payload, key=key)
@@ -150,7 +150,7 @@ class Job:
 
 
 def map_texts(
-    job: Job, texts: Iterable[str], submit: Callable[[ApiCall[Task]], TaskHandle]
+    job: Job, texts: Iterable[str], submit: Callable[[ApiCall[TaskView]], TaskHandle]
 ) -> Generator[Any, None, None]:
     """See Client.map."""
     under_way: deque[tuple[Pack, TaskHandle]] = deque()
@@ -168,7 +168,7 @@ def map_texts(
 async def map_texts_async(
     job: Job,
     texts: Iterable[str] | AsyncIterable[str],
-    submit: Callable[[ApiCall[Task]], Awaitable[AsyncTaskHandle]],
+    submit: Callable[[ApiCall[TaskView]], Awaitable[AsyncTaskHandle]],
 ) -> AsyncGenerator[Any, None]:
     """See AsyncClient.map."""
     under_way: deque[tuple[Pack, AsyncTaskHandle]] = deque()

@@ -19,7 +19,7 @@ from gifty_compute.client.calls import ApiCall
 from gifty_compute.client.errors import ApiError, Busy, InConflict, Unreachable
 from gifty_compute.clock import Clock, Deadline
 from gifty_compute.errors import GiftyComputeError
-from gifty_compute.wire.task import ENDS, Task
+from gifty_compute.wire.task import ENDS, TaskView
 
 __all__ = ["Pause", "Plan", "Plans", "Send", "follow", "follow_async"]
 
@@ -103,7 +103,7 @@ class Plans:
                     log.warning("%s; trying on for %.0f s", error, outage.remaining)
             yield Pause(pause)
 
-    def resuming(self, submit: ApiCall[Task]) -> Plan[Task]:
+    def resuming(self, submit: ApiCall[TaskView]) -> Plan[TaskView]:
         """A submit, patiently; a task that its key finds, and that came to nothing, is tried once more."""
         task = yield from self.patiently(submit)
         if task.status not in ("failed", "cancelled"):
@@ -114,7 +114,7 @@ class Plans:
             # Somebody else was faster.
             return (yield from self.patiently(calls.task(str(task.id))))
 
-    def waiting(self, task: Task, seconds: float) -> Plan[Task]:
+    def waiting(self, task: TaskView, seconds: float) -> Plan[TaskView]:
         """The task when it has ended, or when so many seconds have passed; it is looked at once at least."""
         return self.looking(
             task,

@@ -19,7 +19,7 @@ from gifty_compute.client.answers import (
     vectors_of,
 )
 from gifty_compute.client.errors import ServiceFault
-from gifty_compute.wire.task import Task, TaskList
+from gifty_compute.wire.task import Task, TaskList, TaskView
 
 __all__ = [
     "Headers",
@@ -75,8 +75,8 @@ def piece_of(chunk: Any) -> ChatPiece | None:
     return None
 
 
-def task(body: Any, _: Headers) -> Task:
-    return Task.model_validate(body)
+def task(body: Any, _: Headers) -> TaskView:
+    return TaskView.model_validate(body)
 
 
 def page(body: Any, _: Headers) -> TaskList:

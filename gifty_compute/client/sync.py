@@ -20,7 +20,7 @@ from gifty_compute.client.over_requests import OverRequests, Stream
 from gifty_compute.client.plans import Plan, Plans, Send, follow
 from gifty_compute.client.tasks import Tasks
 from gifty_compute.clock import Clock, SystemClock
-from gifty_compute.wire.task import Task
+from gifty_compute.wire.task import TaskView
 
 __all__ = ["Client"]
 
@@ -193,10 +193,10 @@ class Client:
         stream: Stream = follow(plan, self._http.begin, self._clock.sleep)
         return stream
 
-    def _handle(self, call: ApiCall[Task]) -> TaskHandle:
+    def _handle(self, call: ApiCall[TaskView]) -> TaskHandle:
         return TaskHandle(self, self.run(call))
 
-    def _resumed(self, call: ApiCall[Task]) -> TaskHandle:
+    def _resumed(self, call: ApiCall[TaskView]) -> TaskHandle:
         return TaskHandle(self, self.follow(self.plans.resuming(call)))
 
     def _stream(self, call: ApiCall[Any]) -> Generator[ChatPiece, None, None]:

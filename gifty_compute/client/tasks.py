@@ -8,7 +8,7 @@ from typing import Generic, TypedDict, TypeVar, Unpack
 from gifty_compute.client import calls
 from gifty_compute.client.calls import ApiCall
 from gifty_compute.client.handles import AsyncDoer, AsyncTaskHandle, Doer, TaskHandle
-from gifty_compute.wire.task import Status, Task
+from gifty_compute.wire.task import Status, TaskView
 
 __all__ = ["AsyncTasks", "Tasks", "Where"]
 
@@ -26,7 +26,7 @@ class Where(TypedDict, total=False):
 class _ById(Generic[H]):
     """What is done to one task. `send` makes a handle of a call, or something to await for one."""
 
-    def __init__(self, send: Callable[[ApiCall[Task]], H]) -> None:
+    def __init__(self, send: Callable[[ApiCall[TaskView]], H]) -> None:
         self._send = send
 
     def get(self, task_id: str) -> H:
@@ -45,7 +45,7 @@ class _ById(Generic[H]):
 class Tasks(_ById[TaskHandle]):
     """What became of tasks."""
 
-    def __init__(self, doer: Doer, send: Callable[[ApiCall[Task]], TaskHandle]) -> None:
+    def __init__(self, doer: Doer, send: Callable[[ApiCall[TaskView]], TaskHandle]) -> None:
         super().__init__(send)
         self._doer = doer
 
@@ -69,7 +69,9 @@ class Tasks(_ById[TaskHandle]):
 class AsyncTasks(_ById[Awaitable[AsyncTaskHandle]]):
     """`Tasks` with `await` and `async for`."""
 
-    def __init__(self, doer: AsyncDoer, send: Callable[[ApiCall[Task]], Awaitable[AsyncTaskHandle]]) -> None:
+    def __init__(
+        self, doer: AsyncDoer, send: Callable[[ApiCall[TaskView]], Awaitable[AsyncTaskHandle]]
+    ) -> None:
         super().__init__(send)
         self._doer = doer
 

@@ -29,6 +29,7 @@ __all__ = [
     "SubmitRequest",
     "Task",
     "TaskList",
+    "TaskView",
     "Want",
 ]
 
@@ -70,6 +71,13 @@ class Task(BaseModel):
         return self if self.attempt == attempt else self.model_copy(update={"attempt": attempt})
 
 
+class TaskView(Task):
+    """A task as its client sees it. Workers are handed the plain one."""
+
+    waiting_for: str | None = None
+    """Why it is pending, where that is not only its turn: no worker for its model, a backoff."""
+
+
 class SubmitRequest(Body):
     """The body of POST /v1/tasks."""
 
@@ -84,7 +92,7 @@ class SubmitRequest(Body):
 class TaskList(BaseModel):
     """A page of tasks, newest first."""
 
-    tasks: list[Task]
+    tasks: list[TaskView]
     next_cursor: str | None
 
 

@@ -12,7 +12,7 @@ from alembic import op
 from sqlalchemy import text
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0005"
 
 # The collation keeps the indexes to statements that name it. Without it the planner took the first for the
 # steps from lane to lane of a claim, which then read every row that has ended.

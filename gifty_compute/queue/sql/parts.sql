@@ -75,3 +75,7 @@ SELECT jsonb_object_agg(status, n)
 FROM (
     SELECT t.status, count(*) AS n FROM compute_tasks t WHERE t.batch_id = b.id GROUP BY t.status
 ) AS counted
+
+-- part: since
+-- Since when a pending task waits, as operators count it: a retry by hand begins anew, an attempt that ended does not.
+CASE WHEN t.generation > 1 THEN t.updated_at ELSE t.created_at END

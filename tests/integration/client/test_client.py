@@ -187,11 +187,15 @@ def test_a_task_is_waited_for(client: Client, worker: Worker) -> None:
     assert handle.id in [found.id for found in client.tasks.list(task_type="embedding")]
 
 
-def test_a_task_that_nobody_does_is_not_waited_for_longer_than_said(client: Client) -> None:
+def test_a_task_that_no_worker_does_is_not_waited_for_longer_than_said(client: Client, core: Core) -> None:
+    """Friction 1: the handle says what the task waits for."""
     handle = client.low.embeddings(["чайник"])
+    core.maintainer.run_pass()
+    core.samples.refresh()
 
     assert not handle.wait(0.1)
-    with pytest.raises(TimeoutError):
+    assert handle.task.waiting_for == "no worker for embedding/bge-m3"
+    with pytest.raises(TimeoutError, match=r"has not ended in 0.1 s: no worker for embedding/bge-m3$"):
         handle.result(0.1)
 
 

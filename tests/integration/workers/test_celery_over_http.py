@@ -39,7 +39,13 @@ def eventually(condition: Callable[[], Any], what: str) -> None:
 
 @contextmanager
 def celery_worker(
-    name: str, log: Path, *, app: str = "workers", pool: str = "threads", **environment: str
+    name: str,
+    log: Path,
+    *,
+    app: str = "workers",
+    pool: str = "threads",
+    options: tuple[str, ...] = (),
+    **environment: str,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that knows no database."""
     clean = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
@@ -56,6 +62,7 @@ def celery_worker(
                 pool,
                 "--hostname",
                 f"{name}@test",
+                *options,
             ],
             cwd=ROOT,
             env={**clean, "LOGIC_CONFIG_PATH": str(LOCAL_LOGIC), **environment},
