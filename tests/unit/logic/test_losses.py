@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gifty_compute.logic.losses import RULES, leaves, losses, plain
+from gifty_compute.logic.guards import RULES, leaves, plain
+from gifty_compute.logic.losses import losses
 from gifty_compute.logic.source import parse_logic
 from tests.unit.logic.files import WHOLE
 
