@@ -8,7 +8,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 
 from gifty_compute.logic.file import LogicFile
-from gifty_compute.logic.keys import sections_of
+from gifty_compute.logic.keys import section_of_others, sections_of
 
 __all__ = ["RULES", "Rule", "leaves", "plain", "unclassified"]
 
@@ -64,6 +64,16 @@ def allowed_hosts(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
     return allowed(before or None, after or None)
 
 
+def granted(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
+    """A list grants what it names; an empty one grants nothing."""
+    return bool(set(after) - set(before))
+
+
+def bound(before: object, after: object) -> bool:
+    """Another value, or none, hands what it guards to another client."""
+    return before is not None and before != after
+
+
 def unclassified(before: object, after: object) -> bool:
     """A field without a rule counts as a guard that every change loosens."""
     return before != after
@@ -116,6 +126,8 @@ RULES: Mapping[str, Rule] = {
     "providers.*.models.*.applies_prefixes": plain,
     "providers.*.models.*.price.input_per_million": price,
     "providers.*.models.*.price.output_per_million": price,
+    "providers.*.price.input_per_million": price,
+    "providers.*.price.output_per_million": price,
     "providers.*.limits.requests_per_minute": upper_limit,
     "providers.*.limits.tokens_per_minute": upper_limit,
     "providers.*.budget_usd_per_day": upper_limit,
@@ -166,6 +178,11 @@ RULES: Mapping[str, Rule] = {
     "leases.most_held": upper_limit,
     "limits.queue_depth": upper_limit,
     "limits.requests_per_minute": upper_limit,
+    "clients.sql_rows": bound,
+    "clients.*.sees": granted,
+    "clients.*.requests_per_minute": upper_limit,
+    "clients.*.tokens_per_minute": upper_limit,
+    "clients.*.usd_per_day": upper_limit,
     "low.*.paid": switch,
     "low.*.providers": allowed,
     "task_types.*.model": plain,
@@ -195,3 +212,6 @@ def leaves(model: type[BaseModel] = LogicFile, around: str = "") -> Iterator[str
             yield from leaves(sections[0], f"{around}{name}.")
         else:
             yield f"{around}{name}"
+    others = section_of_others(model)
+    if others is not None:
+        yield from leaves(others, f"{around}*.")

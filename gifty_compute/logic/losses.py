@@ -6,11 +6,13 @@ alike, so such a version waits before it is taken (`gifty_compute/logic/watch.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
+from pydantic import BaseModel
+
 from gifty_compute.logic.document import END_MARKS
-from gifty_compute.logic.file import LogicFile, LowSection
+from gifty_compute.logic.file import ClientSection, KindName, LogicFile, LowSection
 from gifty_compute.logic.guards import RULES, leaves, plain, unclassified
 from gifty_compute.logic.logic import KINDS, Logic
 
@@ -64,6 +66,8 @@ def _matches(leaf: _Place, place: _Place) -> bool:
 
 
 def _loosened(before: LogicFile, after: LogicFile) -> Iterator[tuple[_Place, Any, Any]]:
+    clients = _names(before.clients).keys() | _names(after.clients).keys()
+    before, after = _spelled_out(before, clients), _spelled_out(after, clients)
     for leaf in _LEAVES:
         rule = RULES.get(".".join(leaf), unclassified)
         if rule is not plain:
@@ -72,23 +76,35 @@ def _loosened(before: LogicFile, after: LogicFile) -> Iterator[tuple[_Place, Any
                     yield place, was, now
 
 
+def _spelled_out(file: LogicFile, clients: Set[str]) -> LogicFile:
+    """The file with what a name means that is absent: work that is not paid for, a client without a section."""
+    low: dict[KindName, LowSection] = {kind: file.low.get(kind, LowSection()) for kind in KINDS}
+    named = {name: _with_general_limit(file.clients.of(name), file) for name in clients}
+    return file.model_copy(update={"low": low, "clients": file.clients.model_copy(update=named)})
+
+
+def _with_general_limit(client: ClientSection, file: LogicFile) -> ClientSection:
+    if client.requests_per_minute is not None:
+        return client
+    return client.model_copy(update={"requests_per_minute": file.limits.requests_per_minute})
+
+
 def _pairs(before: Any, after: Any, leaf: _Place, place: _Place) -> Iterator[tuple[_Place, Any, Any]]:
     """The two values of a leaf, for each name that both versions have."""
     if not leaf:
         yield place, before, after
     elif leaf[0] == "*":
-        before, after = _with_unpaid(before, place), _with_unpaid(after, place)
-        for name in before.keys() & after.keys():
-            yield from _pairs(before[name], after[name], leaf[1:], (*place, name))
+        old, new = _names(before), _names(after)
+        for name in sorted(old.keys() & new.keys()):
+            yield from _pairs(old[name], new[name], leaf[1:], (*place, name))
     else:
         was, now = (getattr(section, leaf[0], None) for section in (before, after))
         yield from _pairs(was, now, leaf[1:], (*place, leaf[0]))
 
 
-def _with_unpaid(sections: Any, place: _Place) -> dict[str, Any]:
-    """A kind of low-priority work that the file does not name is one that is not paid for."""
-    named = dict(sections or {})
-    return {**{kind: LowSection() for kind in KINDS}, **named} if place == ("low",) else named
+def _names(sections: Any) -> dict[str, Any]:
+    """The sections that stand under names which the operator chose."""
+    return dict((sections.model_extra if isinstance(sections, BaseModel) else sections) or {})
 
 
 def _from_to(was: Any, now: Any) -> str:
