@@ -77,7 +77,7 @@ def _loosened(before: LogicFile, after: LogicFile) -> Iterator[tuple[_Place, Any
 
 
 def _spelled_out(file: LogicFile, clients: Set[str]) -> LogicFile:
-    """The file with what a name means that is absent: work that is not paid for, a client without a section."""
+    """The file with what an absent name means: work that is not paid for, a client without a section."""
     low: dict[KindName, LowSection] = {kind: file.low.get(kind, LowSection()) for kind in KINDS}
     named = {name: _with_general_limit(file.clients.of(name), file) for name in clients}
     return file.model_copy(update={"low": low, "clients": file.clients.model_copy(update=named)})
