@@ -3,12 +3,17 @@
 import os
 import sys
 
-from gifty_compute.production import flower_flaws
+from gifty_compute.production import flower_flaws, has_open_entry
 
-if not os.environ.get("FLOWER_BASIC_AUTH") and not any("auth" in argument for argument in sys.argv):
-    raise SystemExit("Flower shows the whole fleet to whoever finds it: set FLOWER_BASIC_AUTH=user:password")
+_basic_auth = os.environ.get("FLOWER_BASIC_AUTH", "")
+_options = [argument.partition("=") for argument in sys.argv]
+_has_own = any(name in ("--auth", "--basic_auth", "--basic-auth") and value for name, _, value in _options)
 
-if os.environ.get("ENVIRONMENT") == "production" and (
-    _flaws := flower_flaws(os.environ.get("FLOWER_BASIC_AUTH", ""))
-):
+if has_open_entry(_basic_auth) and (_basic_auth or not _has_own):
+    raise SystemExit(
+        "Flower shows the whole fleet to whoever finds it: set FLOWER_BASIC_AUTH=user:password; several are "
+        "comma separated, without an empty one"
+    )
+
+if os.environ.get("ENVIRONMENT") == "production" and (_flaws := flower_flaws(_basic_auth)):
     raise SystemExit("this is ENVIRONMENT=production: " + "; ".join(_flaws))

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from gifty_compute.errors import InvalidConfig
 from gifty_compute.settings import BrokerSettings, Settings
 
-__all__ = ["flower_flaws", "refuse_weak_broker", "refuse_weak_facade"]
+__all__ = ["flower_flaws", "has_open_entry", "refuse_weak_broker", "refuse_weak_facade"]
 
 # 24 letters and digits are more than anybody can try; a person types Flower's password.
 _TOKEN_LENGTH, _PASSWORD_LENGTH, _FEWEST_CHARACTERS = 24, 16, 8
@@ -31,6 +31,18 @@ def refuse_weak_facade(settings: Settings) -> None:
 def refuse_weak_broker(settings: BrokerSettings) -> None:
     """The same for a program that takes no requests."""
     _refuse(settings, list(_broker_flaws(settings)))
+
+
+def has_open_entry(basic_auth: str) -> bool:
+    """Whether one of Flower's entries, comma separated, lacks its user or its password, or none is there.
+
+    Flower lets a request in whose credentials equal an entry: behind a trailing comma that is an empty one.
+
+    >>> has_open_entry("anna:9f3c61d07b2e4a58,"), has_open_entry("anna:9f3c61d07b2e4a58")
+    (True, False)
+    """
+    pairs = [entry.partition(":") for entry in basic_auth.split(",")]
+    return not all(user.strip() and password.strip() for user, _, password in pairs)
 
 
 def flower_flaws(basic_auth: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -234,6 +235,9 @@ _S = TypeVar("_S", bound=BaseSettings)
 
 
 def _read(kind: type[_S]) -> _S:
+    if os.environ.get("ENVIRONMENT") == "":
+        # Elsewhere an empty variable is one that is not set; here that would lift a guard.
+        raise InvalidConfig("environment: ENVIRONMENT is empty: write development or production, or unset it")
     try:
         return kind()
     except ValidationError as error:

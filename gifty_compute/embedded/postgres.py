@@ -209,10 +209,15 @@ class Postgres:
         """
         pid_file = self._cluster / "postmaster.pid"
         try:
-            pid = int(pid_file.read_text().split()[0])
+            pid = int(pid_file.read_text().partition("\n")[0])
             directory = Path(os.readlink(f"/proc/{pid}/cwd"))
         except (FileNotFoundError, ProcessLookupError):
             return  # no such file, or no such process, which PostgreSQL sees for itself
+        except ValueError as error:
+            raise EmbeddedError(
+                f"{pid_file} holds no process id, as if the machine had stopped while it was written:"
+                " remove it if no PostgreSQL server runs there"
+            ) from error
         if directory != self._cluster.resolve():
             pid_file.unlink()
             return

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
 from gifty_compute.logic.file import LogicFile
 
-__all__ = ["did_you_mean", "foreign_switches", "known_keys", "sections_of"]
+__all__ = ["did_you_mean", "foreign_switches", "known_keys", "section_of_others", "sections_of"]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -32,6 +32,8 @@ def known_keys(place: Sequence[int | str], annotation: Any = LogicFile) -> tuple
     ('requests_per_minute', 'tokens_per_minute')
     >>> known_keys(["providers"])
     ()
+    >>> known_keys(["clients", "shop"])[:2]
+    ('sees', 'requests_per_minute')
     """
     sections, by_name = sections_of(annotation), get_origin(annotation) in (dict, tuple)
     if not sections or (by_name and not place):
@@ -42,7 +44,7 @@ def known_keys(place: Sequence[int | str], annotation: Any = LogicFile) -> tuple
     if not place:
         return tuple(fields)
     field = fields.get(str(place[0]))
-    return known_keys(place[1:], field.annotation) if field else ()
+    return known_keys(place[1:], field.annotation if field else section_of_others(sections[0]))
 
 
 def sections_of(annotation: Any) -> list[type[BaseModel]]:
@@ -50,6 +52,17 @@ def sections_of(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [section for inner in get_args(annotation) for section in sections_of(inner)]
+
+
+def section_of_others(section: type[BaseModel]) -> type[BaseModel] | None:
+    """What each key holds that is no field of this section, but a name that the operator chose.
+
+    >>> from gifty_compute.logic.file import ClientsSection
+    >>> section_of_others(ClientsSection).__name__, section_of_others(LogicFile)
+    ('ClientSection', None)
+    """
+    found = sections_of(get_type_hints(section).get("__pydantic_extra__"))
+    return found[0] if found else None
 
 
 def foreign_switches(file: LogicFile) -> tuple[str, ...]:

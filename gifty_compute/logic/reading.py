@@ -16,6 +16,8 @@ __all__ = ["READ_SECONDS", "BoundedReads", "read_plain_file"]
 
 READ_SECONDS = 2.0
 _PIECE_BYTES = 2**16
+# O_NONBLOCK: the file may be replaced by a FIFO before it is opened. Windows has neither of the two.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 T = TypeVar("T")
 
@@ -28,8 +30,7 @@ def read_plain_file(path: Path, most_bytes: int) -> bytes:
     """
     try:
         _require_plain(os.stat(path).st_mode, path)
-        # O_NONBLOCK: the file may have been replaced by a FIFO meanwhile.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+        with open(os.open(path, _FLAGS), "rb", buffering=0) as file:
             _require_plain(os.fstat(file.fileno()).st_mode, path)
             content = bytearray()
             while len(content) <= most_bytes and (piece := file.read(_PIECE_BYTES)):

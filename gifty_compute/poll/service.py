@@ -56,11 +56,11 @@ def install_service(
         raise click.UsageError(error.message) from error
     if gpu is not None:
         variables["CUDA_VISIBLE_DEVICES"] = gpu
-    _write_private(unit.environment, environment_file(variables))
+    _write_whole(unit.environment, environment_file(variables), 0o600)
     folder = _home("XDG_CONFIG_HOME", ".config") / "systemd" / "user"
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in unit.files().items():
-        (folder / file).write_text(text, encoding="utf-8")
+        _write_whole(folder / file, text, 0o644)
         click.echo(f"wrote {folder / file}")
     if start:
         _systemctl("daemon-reload")
@@ -95,11 +95,16 @@ def _home(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback)
 
 
-def _write_private(path: Path, text: str) -> None:
+def _write_whole(path: Path, text: str, mode: int) -> None:
+    """Writes the file beside and renames it: a service that starts meanwhile finds the old one or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
 
 
 def _systemctl(*arguments: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gifty_compute.errors import InvalidConfig
-from gifty_compute.production import flower_flaws, refuse_weak_broker, refuse_weak_facade
+from gifty_compute.production import flower_flaws, has_open_entry, refuse_weak_broker, refuse_weak_facade
 from gifty_compute.settings import BrokerSettings, Settings
 
 STRONG = {
@@ -78,6 +78,25 @@ def test_all_flaws_are_said_at_once_and_no_secret_is() -> None:
 
 def test_a_unix_socket_needs_no_password() -> None:
     refuse_weak_broker(BrokerSettings(environment="production", redis_url="unix:///run/valkey.sock"))
+
+
+@pytest.mark.parametrize(
+    ("auth", "is_open"),
+    [
+        ("", True),
+        (",", True),
+        (" ", True),
+        ("anna:", True),
+        (":pass-9f3c61d0", True),
+        ("anna", True),
+        ("anna:pass-9f3c61d0,", True),
+        ("anna:pass-9f3c61d0,,ben:pass-61d09f3c", True),
+        ("anna:pass-9f3c61d0, ben:pass-61d09f3c", False),
+    ],
+)
+def test_an_entry_of_flowers_users_that_is_cut_off_leaves_it_open(auth: str, is_open: bool) -> None:
+    """K2: Flower takes empty credentials where an entry is empty."""
+    assert has_open_entry(auth) is is_open
 
 
 @pytest.mark.parametrize("auth", ["", "anna:", "anna:short", "anna:long-enough-but-password", "anna"])

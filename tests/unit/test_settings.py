@@ -99,6 +99,14 @@ def test_an_empty_variable_is_one_that_is_not_set(environment: pytest.MonkeyPatc
     assert settings.logic_config_path == Path("configs/logic.yaml")
 
 
+def test_an_empty_environment_stops_the_start(environment: pytest.MonkeyPatch) -> None:
+    """K2: it was development, in which weak settings pass; most likely the deployment has lost it."""
+    environment.setenv("ENVIRONMENT", "")
+
+    with pytest.raises(InvalidConfig, match="ENVIRONMENT is empty: write development or production"):
+        read_settings()
+
+
 @pytest.mark.parametrize(("written", "read"), [("false", False), ("0", False), ("no", False), ("true", True)])
 def test_a_switch_is_read_as_people_write_it(
     environment: pytest.MonkeyPatch, written: str, read: bool

@@ -135,7 +135,7 @@ def test_up_refuses_a_route_over_two_spaces_with_the_fixes_before_it_starts_anyt
     run: Run, tmp_path: Path, how: str
 ) -> None:
     (tmp_path / "logic.yaml").write_text(
-        "llm: {embedding_provider: together}" if how == "by the file" else ""
+        "llm: {embedding_provider: together}" if how == "by the file" else "llm: {}"
     )
     env = {} if how == "by the file" else {"EMBEDDING_MODEL": "multilingual-e5-large-instruct"}
 

@@ -133,6 +133,14 @@ def test_pid_that_now_belongs_to_another_process_is_no_obstacle(cluster: Path, i
     server.stop()
 
 
+@pytest.mark.parametrize("text", ["", "\n", "half"])
+def test_a_pid_file_that_was_cut_off_is_named_with_what_to_do(cluster: Path, text: str) -> None:
+    (cluster / "cluster/postmaster.pid").write_text(text)
+
+    with pytest.raises(EmbeddedError, match=r"postmaster.pid holds no process id, .*: remove it"):
+        Postgres(cluster).prepare()
+
+
 def test_second_server_in_one_cluster_is_refused(server: Postgres) -> None:
     second = Postgres(server.data_dir)
 

@@ -67,6 +67,27 @@ def test_the_service_restarts_on_failure_and_is_given_time_for_its_batch(tmp_pat
     assert "WantedBy=default.target" in text
 
 
+def test_an_install_that_is_interrupted_leaves_the_files_of_the_one_before_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K2: half an environment file has lost the GPU that the worker is bound to."""
+    installed(tmp_path, "--gpu", "1")
+    files = [
+        tmp_path / ".config" / one
+        for one in ("gifty-worker/gifty-worker.env", "systemd/user/gifty-worker.service")
+    ]
+    before = [file.read_text() for file in files]
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gifty_compute.poll.service.os.fsync", full)
+    code, _ = installed(tmp_path, "--gpu", "0", "--worker-id", "home-2")
+
+    assert code != 0
+    assert [file.read_text() for file in files] == before
+
+
 def test_the_token_is_in_a_private_file_alone(tmp_path: Path) -> None:
     _, said = installed(tmp_path, "--hours", "22:00-07:00", "--gpu", "1")
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gifty_compute.embedded.valkey import Valkey
 from tests.conftest import LOCAL_LOGIC, ROOT
 
@@ -50,13 +52,35 @@ def test_a_bad_logic_file_stops_the_start_with_the_key(valkey: Valkey, tmp_path:
     assert str(tmp_path / "logic.yaml") in ended.stderr
 
 
-def test_flower_does_not_start_without_a_password(valkey: Valkey) -> None:
-    env = {name: value for name, value in os.environ.items() if name != "FLOWER_BASIC_AUTH"}
+@pytest.mark.parametrize(
+    ("changed", "option", "named"),
+    [
+        ({"FLOWER_BASIC_AUTH": ""}, "--logging=info", "FLOWER_BASIC_AUTH"),
+        ({"FLOWER_BASIC_AUTH": ""}, "--persistent-file=auth.db", "FLOWER_BASIC_AUTH"),
+        ({"FLOWER_BASIC_AUTH": ""}, "--basic-auth=", "FLOWER_BASIC_AUTH"),
+        ({"FLOWER_BASIC_AUTH": "anna:pass-9f3c61d0,"}, "--logging=info", "without an empty one"),
+    ],
+)
+def test_flower_does_not_start_where_it_would_be_open(
+    valkey: Valkey, changed: dict[str, str], option: str, named: str
+) -> None:
+    """K2: a password that is absent, cut off or empty never means an open door."""
+    env = {**os.environ, "REDIS_URL": valkey.url, "LOGIC_CONFIG_PATH": str(LOCAL_LOGIC), **changed}
 
     ended = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "workers", "flower", "--address=127.0.0.1", "--port=0"],
+        [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "workers",
+            "flower",
+            "--address=127.0.0.1",
+            "--port=0",
+            option,
+        ],
         cwd=ROOT,
-        env={**env, "REDIS_URL": valkey.url, "LOGIC_CONFIG_PATH": str(LOCAL_LOGIC)},
+        env=env,
         capture_output=True,
         text=True,
         timeout=60,
@@ -64,4 +88,4 @@ def test_flower_does_not_start_without_a_password(valkey: Valkey) -> None:
     )
 
     assert ended.returncode != 0
-    assert "FLOWER_BASIC_AUTH" in ended.stderr
+    assert named in ended.stderr

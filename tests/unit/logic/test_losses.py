@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gifty_compute.logic.losses import RULES, leaves, losses, plain
+from gifty_compute.logic.guards import RULES, leaves, plain
+from gifty_compute.logic.losses import losses
 from gifty_compute.logic.source import parse_logic
 from tests.unit.logic.files import WHOLE
 
 PRICED = (
-    "providers: {groq: {%s, models: {openai/gpt-oss-20b: {price: {input_per_million: %s}}, "
-    "openai/gpt-oss-120b: {price: {input_per_million: 5}}}}}"
+    "providers: {groq: {%s, models: {openai/gpt-oss-20b: {price: {input_per_million: %s, "
+    "output_per_million: 5}}, openai/gpt-oss-120b: {price: {input_per_million: 5, output_per_million: 5}}}}}"
 )
 SCHEMA = "payload_schema: {type: object, required: [url]}"
 
@@ -146,6 +147,30 @@ def test_a_field_that_is_not_classified_counts_as_a_guard(monkeypatch: pytest.Mo
             "spaces: {bge-m3: {min_cosine: 0.5}}",
             "spaces.bge-m3.min_cosine (0.99 before, 0.5 now)",
         ),
+        (
+            "clients: {shop: {requests_per_minute: 5}}",
+            "clients: {shop: {usd_per_day: 1}}",
+            "clients.shop.requests_per_minute (5 before, none now)",
+        ),
+        (
+            "limits: {requests_per_minute: 5}",
+            "limits: {requests_per_minute: 5}\nclients: {shop: {requests_per_minute: 6}}",
+            "clients.shop.requests_per_minute (5 before, 6 now)",
+        ),
+        (
+            "clients: {shop: {usd_per_day: 1}}",
+            "clients: {shop: {usd_per_day: 2}}",
+            "clients.shop.usd_per_day (1 before, 2 now)",
+        ),
+        ("llm: {}", "clients: {shop: {sees: [jobs]}}\nllm: {}", "clients.shop.sees (allows more)"),
+        (
+            "clients: {shop: {sees: [jobs]}}",
+            "clients: {shop: {sees: [backend]}}",
+            "clients.shop.sees (allows more)",
+        ),
+        ("clients: {sql_rows: a}", "clients: {sql_rows: b}", "clients.sql_rows (allows more)"),
+        ("clients: {sql_rows: a}", "clients: {}", "clients.sql_rows (allows more)"),
+        ("clients: {shop: {}}", "clients: {}", "clients.shop"),
         ("llm:\n  max_tokens: 50", "llm:\n  max_tokens: 5", "the end of the file"),
     ],
 )
@@ -171,6 +196,12 @@ def test_what_is_lost_or_loosened_is_named(before: str, after: str, named: str) 
         ("low: {llm: {paid: true}}", "low: {llm: {}}"),
         ("low: {llm: {paid: true}}", "low: {llm: {paid: true, providers: [groq]}}"),
         ("trust: {held: 1}", "trust: {held: 20}"),
+        ("llm: {}", "llm: {}\nclients: {shop: {requests_per_minute: 5, usd_per_day: 1}, sql_rows: a}"),
+        ("clients: {shop: {sees: [jobs]}}", "clients: {shop: {}}"),
+        (
+            "limits: {requests_per_minute: 5}\nclients: {shop: {requests_per_minute: 9}}",
+            "limits: {requests_per_minute: 5}\nclients: {shop: {tokens_per_minute: 9}}",
+        ),
         ("trust: {held: 1}", "trust: {}"),
         ("llm: {fallbacks: [gemini]}", "llm: {fallbacks: [groq]}"),
         ("llm: {}", "llm: {}\nrouting: {cache: {}, hedge: {}}"),
