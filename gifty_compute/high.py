@@ -77,7 +77,7 @@ def build_high_road(
     transport: Transport | None = None,
 ) -> HighRoad:
     """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses,
-    and a proxy to them; `cache_url` is a Redis for the cache alone.
+    and proxies to them; `cache_url` is a Redis for the cache alone.
 
     Stages and guards are looked at in this order; each can be taken out without a change elsewhere.
     """
@@ -86,7 +86,7 @@ def build_high_road(
     marks, counters = RedisMarks(client, clock), RedisCounters(client, clock)
     breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, counters), Canaries(clock)
     latencies, registry = Latencies(clock), CollectorRegistry()
-    transport = transport or build_transport(proxy=environ.get("PROVIDERS_PROXY") or None)
+    transport = transport or build_transport()
     access = Access(environ)
     router = Router(
         build_providers(transport, inference),
