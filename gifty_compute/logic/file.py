@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from gifty_compute.logic.task_types import TaskTypeName, TaskTypeSection
 from gifty_compute.wire.classify import InternalCategory
 from gifty_compute.wire.host import Host, read_host
-from gifty_compute.wire.notebook import Scale
+from gifty_compute.wire.scale import Scale
 
 __all__ = [
     "AdapterName",
