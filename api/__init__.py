@@ -47,7 +47,8 @@ def create_app(core: Core, *, threads: int | None = None) -> Facade:
     for part in parts:
         app.register_blueprint(part.blueprint)
     app.register_blueprint(notebooks.blueprint)
-    app.register_blueprint(notebooks.blueprint, url_prefix="/api/v1", name="notebooks of the backend's paths")
+    for prefix in ("/api/v1", "/scale/<scale>", "/scale/<scale>/api/v1"):
+        app.register_blueprint(notebooks.blueprint, url_prefix=prefix, name=f"notebooks below {prefix[1:]}")
     if core.settings.docs_enabled:
         app.register_blueprint(docs.blueprint)
     errors.install(app)

@@ -27,6 +27,8 @@ class FacadeRequest(Request):
     """The credential, where it is a worker's own."""
     request_id: str = ""
     """Empty until somebody asks for it."""
+    address_scale: str = ""
+    """The scale of a notebook's scores, as its address states it; empty where it states none."""
     logic_version: str = ""
     """Of the logic that it goes by, as soon as that is chosen."""
 

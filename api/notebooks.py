@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast, get_args
 
 from flask import Blueprint, Response
 from pydantic import Field
@@ -10,11 +10,13 @@ from pydantic import Field
 from api.admission import Kind, admission
 from api.answers import json_answer
 from api.bridge import in_scope
+from api.facade import this_request
 from api.operation import caller, core, holder_of, operation
 from api.query import Query
 from gifty_compute.errors import GiftyComputeError, InvalidRequest
 from gifty_compute.wire import notebook
-from gifty_compute.wire.notebook import CategoriesSubmit, Scale, ScoringSubmit, Submitted
+from gifty_compute.wire.notebook import CategoriesSubmit, ScoringSubmit, Submitted
+from gifty_compute.wire.scale import Scale
 from gifty_compute.wire.task import Task, Want, WorkerName
 
 __all__ = ["blueprint"]
@@ -29,6 +31,7 @@ class ScoringQuery(Query):
     """How many products, at most as many tasks as a claim may have; the name is what operators see."""
 
     limit: int = Field(default=50, ge=1, le=1000)
+    score_scale: Scale | None = None
     worker_id: WorkerName = "notebook-scoring"
 
 
@@ -40,7 +43,7 @@ class CategoriesQuery(Query):
 
 
 class ScoringSubmitQuery(Query):
-    """Which scale the scores are on; without it the one of `score.notebook_scale`."""
+    """Which scale the scores are on, where nothing else states it."""
 
     score_scale: Scale | None = None
     worker_id: WorkerName = "notebook-scoring"
@@ -57,8 +60,12 @@ class CategoriesSubmitQuery(Query):
     scope="internal", query=ScoringQuery, answers={200: notebook.ScoringTasks}, errors=_READ, claims=True
 )
 def scoring_tasks(query: ScoringQuery) -> Response:
-    """Hands out score tasks for as long as a claim without heartbeats lasts, as a bare list of products."""
-    tasks = _claim("score", query.worker_id, query.limit)
+    """Hands out score tasks for as long as a claim without heartbeats lasts, as a bare list of products.
+
+    Where nothing states the scale of their scores, and no task states its own, the answer is 422.
+    """
+    scale = _stated_scale(query.score_scale) or core().logic.file.score.notebook_scale
+    tasks = _claim("score", query.worker_id, query.limit, own_scale=scale is None)
     return json_answer([gift.__dict__ for task in tasks for gift in notebook.gifts_of(task)])
 
 
@@ -72,16 +79,13 @@ def scoring_tasks(query: ScoringQuery) -> Response:
 )
 def scoring_submit(query: ScoringSubmitQuery, body: ScoringSubmit) -> Response:
     """Takes scores. A task of several products ends when all of them are in one call."""
-    scale = query.score_scale or core().logic.file.score.notebook_scale
-    if scale is None:
-        message = "say what scale the scores are on, ?score_scale=0-1 or 0-10, or score.notebook_scale does"
-        raise InvalidRequest(message, param="score_scale")
+    stated = _stated_scale(query.score_scale)
     holder = holder_of(query.worker_id, "")
     with admission().place(Kind.WORKERS, caller()):
         own = core().held.with_products(holder.credential, [one.gift_id for one in body.results])
         made = core().store.find(notebook.task_ids_in(body)).values()
         found = {task.id: task for task in (*own, *made) if task.task_type == "score"}
-        raw = [(task, notebook.scores_for(task, body, scale)) for task in found.values()]
+        raw = [(task, notebook.scores_for(task, body, _scale_of(task, stated))) for task in found.values()]
         whole = [(task, result) for task, result in raw if result is not None]
         ended = _end(query.worker_id, whole)
     return _submitted(sum(len(task.payload["products"]) for task in ended))
@@ -93,6 +97,7 @@ def scoring_submit(query: ScoringSubmitQuery, body: ScoringSubmit) -> Response:
 )
 def categories_tasks(query: CategoriesQuery) -> Response:
     """Hands out classify tasks for as long as a claim without heartbeats lasts, as a bare list of names."""
+    _stated_scale(None)
     tasks = _claim("classify", query.worker_id, query.limit)
     return json_answer([name.__dict__ for task in tasks for name in notebook.categories_of(task)])
 
@@ -115,10 +120,52 @@ def categories_submit(query: CategoriesSubmitQuery, body: CategoriesSubmit) -> R
     return _submitted(sum(len(names & set(task.payload["external_names"])) for task in ended))
 
 
-def _claim(task_type: str, worker_id: str, limit: int) -> tuple[Task, ...]:
+@blueprint.url_value_preprocessor
+def _keep_scale(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Notes the scale that the address states, for the views, none of which has it as an argument."""
+    this_request().address_scale = (values or {}).pop("scale", "")
+
+
+def _stated_scale(asked: Scale | None) -> Scale | None:
+    """The scale that the notebook's request states, its address, or its token. Raises InvalidRequest."""
+    request = this_request()
+    address, own = request.address_scale, request.worker_token
+    if address and address not in get_args(Scale):
+        message = f"the address states a scale that is none; there are {', '.join(get_args(Scale))}"
+        raise InvalidRequest(message, param="score_scale")
+    return asked or cast("Scale | None", address or None) or (own.score_scale if own is not None else None)
+
+
+def _scale_of(task: Task, stated: Scale | None) -> Scale:
+    """The scale of the scores of this task. Raises InvalidRequest where nothing states it."""
+    scale: Scale | None = stated or task.payload.get("notebook_scale")
+    scale = scale or core().logic.file.score.notebook_scale
+    if scale is None:
+        raise _unknown_scale()
+    return scale
+
+
+def _unknown_scale() -> InvalidRequest:
+    ways = "an address that begins with /scale/0-1 or /scale/0-10, ?score_scale=, the worker's token"
+    others = "notebook_scale of a task, or score.notebook_scale of logic.yaml"
+    return InvalidRequest(
+        f"it is not known what scale the scores are on: state it by {ways}, {others}", param="score_scale"
+    )
+
+
+def _claim(task_type: str, worker_id: str, limit: int, *, own_scale: bool = False) -> tuple[Task, ...]:
+    """Tasks for a notebook; with `own_scale` only those that state the scale of their scores.
+
+    Raises InvalidRequest where there are none of those.
+    """
     want = in_scope(Want(task_types=(task_type,), limit=min(limit, _MOST_A_CLAIM), bare=True))
     if not core().logic.file.features.enable_external_workers:
         return ()
+    if own_scale:
+        ids = core().leases.ready_scaled(want.limit)
+        if not ids:
+            raise _unknown_scale()
+        want = want.model_copy(update={"ids": ids})
     with admission().place(Kind.WORKERS, caller()):
         holder = holder_of(worker_id, "")
         core().presence.asked(holder, want)

@@ -167,14 +167,28 @@ def tokens() -> None:
     help="untrusted: a stranger's machine, whose results are checked.",
 )
 @click.option("--days", type=click.IntRange(1, 3650), help="Until it expires.  [default: never]")
-def create(name: str, task_types: tuple[str, ...], trust: Trust, days: int | None) -> None:
+@click.option(
+    "--score-scale",
+    type=click.Choice(["0-1", "0-10"]),
+    help="What the older notebook that gets it scores on.  [default: score.notebook_scale]",
+)
+def create(
+    name: str, task_types: tuple[str, ...], trust: Trust, days: int | None, score_scale: str | None
+) -> None:
     """Make a token for one worker, by a NAME that operators see, and print it: it is shown this once."""
     settings = read_logic_settings()
     logic = read_logic(settings.logic_config_path, settings.llm_overrides)
     for task_type in task_types:
         logic.require_type(task_type)
     request = parse(
-        MintRequest, {"name": name, "task_types": [*task_types], "trust": trust, "expires_in_days": days}
+        MintRequest,
+        {
+            "name": name,
+            "task_types": [*task_types],
+            "trust": trust,
+            "expires_in_days": days,
+            "score_scale": score_scale,
+        },
     )
     with _database() as database:
         click.echo(WorkerTokens(database).mint(request, created_by="cli").token)

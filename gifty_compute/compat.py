@@ -35,6 +35,7 @@ __all__ = [
     "LLMFactory",
     "LLMResponse",
     "Message",
+    "alembic_include_object",
     "get_intelligence_client",
 ]
 
@@ -209,6 +210,22 @@ def get_intelligence_client() -> IntelligenceAPIClient:
     return _process.intelligence()
 
 
+def alembic_include_object(
+    _object: Any, name: str | None, kind: str, reflected: bool, compare_to: Any
+) -> bool:
+    """For `include_object` in the backend's `alembic/env.py`: leaves the service's tables to the service.
+
+    `compute_tasks` is the service's once it is there, with all its columns and indexes; so are the tables
+    whose names begin as the service's do, unless the backend has a model of that name.
+    """
+    if kind != "table" or name is None:
+        return True
+    is_unknown_there = reflected and compare_to is None
+    if name == "compute_tasks":
+        return not reflected and compare_to is None
+    return not (is_unknown_there and name.startswith(("compute_", "gifty_compute_")))
+
+
 class _Process:
     """What this process has one of. A child after a fork gets its own: threads do not come along."""
 
@@ -262,7 +279,8 @@ def _begin_anew() -> None:
 
 
 _process = _Process()
-os.register_at_fork(after_in_child=_begin_anew)
+if hasattr(os, "register_at_fork"):  # Windows, which does not fork, has none
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 async def _in_thread(function: Callable[..., T], *arguments: Any, **named: Any) -> T:

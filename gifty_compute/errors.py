@@ -178,7 +178,8 @@ class OutOfMemory(EngineError):
 class TransportError(GiftyComputeError):
     """The bytes of a request or an answer did not arrive.
 
-    Codes: connect_failed, connection_lost, timeout, response_too_large, bad_certificate, address_refused.
+    Codes: connect_failed, connection_lost, timeout, response_too_large, bad_certificate, address_refused,
+    proxy_refused, socks_needs_pycurl.
     `sent` is False only when the other side cannot have seen the request.
     """
 

@@ -88,7 +88,7 @@ def build_high_road(
     spending_store: SpendingStore | None = None,
 ) -> HighRoad:
     """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses,
-    and a proxy to them; `cache_url` is a Redis for the cache alone. Without a `spending_store` budgets count
+    and proxies to them; `cache_url` is a Redis for the cache alone. Without a `spending_store` budgets count
     what this process spends.
 
     Stages and guards are looked at in this order; each can be taken out without a change elsewhere.
@@ -100,7 +100,7 @@ def build_high_road(
     breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, spending), Canaries(clock)
     limits, clients = Limits(clock, counters), ClientLimits(clock, counters, spending)
     latencies, registry = Latencies(clock), CollectorRegistry()
-    transport = transport or build_transport(proxy=environ.get("PROVIDERS_PROXY") or None)
+    transport = transport or build_transport()
     access = Access(environ)
     router = Router(
         build_providers(transport, inference),

@@ -182,12 +182,17 @@ def _canaries(path: Path, rows: int, dim: int) -> npt.NDArray[np.float32]:
     return np.asarray(stored, np.float32)
 
 
+def cores() -> int:
+    """How many cores this process may use; all of them where the system does not say, as on Windows."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def session(model: Path | bytes) -> Any:
     """The model as this engine runs it. Raises EngineError for what is none."""
     options = onnxruntime.SessionOptions()
     # An arena keeps the largest pass there ever was.
     options.enable_cpu_mem_arena = False
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = cores()
     # Threads that spin between the steps of a pass were many times slower beside a busy neighbour.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from gifty_compute.logic.task_types import TaskTypeName, TaskTypeSection
 from gifty_compute.wire.classify import InternalCategory
 from gifty_compute.wire.host import Host, read_host
-from gifty_compute.wire.notebook import Scale
+from gifty_compute.wire.scale import Scale
 
 __all__ = [
     "AdapterName",
@@ -35,6 +35,8 @@ Order = Literal["configured", "fastest", "cheapest"]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}$"
 Name = Annotated[str, Field(pattern=_NAME)]
 Address = Annotated[str, Field(pattern=r"^https?://[!-~]+$")]
+# Without user and password: the file is shown to operators, and they are secrets.
+ProxyAddress = Annotated[str, Field(pattern=r"^(none|(https?|socks5h?)://[!-?A-~]+)$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 HeaderValue = Annotated[str, Field(pattern=r"^[ -~]*$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -144,6 +146,12 @@ class ProviderSection(Section):
     key_variable: str | None = Field(default=None, description="Environment variable of its key or keys.")
     base_variable: str | None = Field(
         default=None, description="Environment variable that replaces base_url."
+    )
+    proxy: ProxyAddress | None = Field(
+        default=None, description="Instead of PROVIDERS_PROXY; none: directly."
+    )
+    proxy_variable: str | None = Field(
+        default=None, description="Environment variable that replaces proxy, and may hold a password."
     )
     models: dict[Name, OfferSection] = Field(default={}, description="By the provider's own ids.")
     limits: LimitsSection = LimitsSection()

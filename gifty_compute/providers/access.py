@@ -1,4 +1,4 @@
-"""Access: where each provider is, and the keys to it, from the environment as it was at the start."""
+"""Access: where each provider is, the way and the keys to it, from the environment as it was at the start."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from gifty_compute.logic.logic import Offer
 from gifty_compute.providers.base import Site
+from gifty_compute.providers.proxies import lacking_variable, proxy_to
 
 __all__ = ["Access"]
 
@@ -23,9 +24,10 @@ class Access:
         if self.lacks(offer) is not None:
             return ()
         base_url = self._address(offer).replace("{endpoint}", self._endpoint(offer)).rstrip("/")
+        proxy = proxy_to(base_url, offer.section, self._environ)
         if offer.section.adapter == "local" or offer.section.key_variable is None:
-            return (Site(base_url),)
-        return tuple(Site(base_url, str(n), key) for n, key in enumerate(self._keys(offer), start=1))
+            return (Site(base_url, proxy=proxy),)
+        return tuple(Site(base_url, str(n), key, proxy) for n, key in enumerate(self._keys(offer), start=1))
 
     def lacks(self, offer: Offer) -> str | None:
         """The variable without which the offer's provider cannot be asked; None where nothing is missing."""
@@ -38,7 +40,7 @@ class Access:
             return section.base_variable or f"providers.{offer.provider}.base_url"
         if "{endpoint}" in self._address(offer) and not self._endpoint(offer):
             return _ENDPOINT
-        return None
+        return lacking_variable(self._address(offer), section, self._environ)
 
     def _keys(self, offer: Offer) -> list[str]:
         keys = self._environ.get(offer.section.key_variable or "", "")

@@ -28,6 +28,8 @@ class Site:
     key_label: str = ""
     """Tells the keys of a provider apart in logs and breakers; says nothing of the key."""
     key: str = field(default="", repr=False)
+    proxy: str = field(default="", repr=False)
+    """The address of the proxy that leads there, with its password; empty for a direct way."""
 
 
 @dataclass(frozen=True)

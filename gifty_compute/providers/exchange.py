@@ -19,6 +19,7 @@ __all__ = ["Exchange", "as_json", "as_object", "event_object"]
 
 _URL = re.compile(r"https?://[!-~]+")
 _WAITED_IN_VAIN = frozenset({408, 499, 504, 522, 524})
+_PROXY = re.compile(r"(https?|socks5h?)://[!-~]+")
 
 
 class Exchange:
@@ -126,15 +127,19 @@ def _request(ask: Ask, path: str, body: Any, headers: Mapping[str, str], method:
     if body is not None:
         sent["content-type"] = "application/json"
     url = ask.site.base_url + path
-    _refuse_unsendable(url, sent)
-    return HttpRequest(method, url, sent, orjson.dumps(body) if body is not None else None)
+    _refuse_unsendable(url, sent, ask.site.proxy)
+    content = orjson.dumps(body) if body is not None else None
+    return HttpRequest(method, url, sent, content, proxy=ask.site.proxy)
 
 
-def _refuse_unsendable(url: str, headers: Mapping[str, str]) -> None:
+def _refuse_unsendable(url: str, headers: Mapping[str, str], proxy: str) -> None:
     """Raises ProviderError for what HTTP has no room for, most likely a key that was copied wrongly.
 
-    Neither is quoted: one of them holds the key.
+    None of them is quoted: they hold the key, and the proxy's password.
     """
+    if proxy and not _PROXY.fullmatch(proxy):
+        message = "its proxy is no address of an http, https, socks5 or socks5h proxy"
+        raise ProviderError(message, failure=Failure.CONFIG, code="bad_proxy")
     if not _URL.fullmatch(url):
         raise ProviderError("its address is no URL", failure=Failure.CONFIG, code="bad_address")
     for name, value in headers.items():

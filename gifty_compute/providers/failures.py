@@ -77,6 +77,8 @@ def by_status(
 def by_transport(error: TransportError) -> ProviderError:
     """The error for bytes that did not arrive: only what was never sent may be tried there again."""
     failure = Failure.FAILOVER if error.sent else Failure.RETRY
+    if error.code == "socks_needs_pycurl":
+        failure = Failure.CONFIG
     return ProviderError(error.message, failure=failure, code=error.code)
 
 

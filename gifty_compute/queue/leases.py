@@ -41,6 +41,7 @@ _SWEPT_BY_A_CLAIM = 100
 # Each held result of a stranger costs a referee; as many again may be in work while those wait for theirs.
 _HELD_AND_IN_WORK = 2
 _COUNTED_READY = 64
+_LOOKED_THROUGH = 1000
 # About 6 MB of Russian text: the answer to a claim stays readable, whatever its rows hold.
 _MOST_TOKENS_A_CLAIM = 1_000_000
 
@@ -93,6 +94,11 @@ class LeaseStore:
         asked = {"task_types": [pair[0] for pair in pairs], "models": [pair[1] for pair in pairs]}
         rows = self._db.rows("ready", **asked, enough=_COUNTED_READY)
         return {(row["task_type"], row["model"]): row["ready"] for row in rows}
+
+    def ready_scaled(self, limit: int) -> tuple[UUID, ...]:
+        """Of the first score tasks that are ready those that state the scale of their scores."""
+        asked = {"model": self._logic().model("score", None).name, "most": _LOOKED_THROUGH, "limit": limit}
+        return tuple(UUID(str(row["id"])) for row in self._db.rows("ready_scaled", **asked))
 
     def _sweep(self) -> bool:
         """Whether leases had run out that maintain has not come to yet."""

@@ -45,6 +45,7 @@ class WorkerTokens:
             trust=request.trust,
             created_by=created_by,
             expires_in_days=request.expires_in_days,
+            score_scale=request.score_scale,
         )
         if row is None:
             raise Conflict(

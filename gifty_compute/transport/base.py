@@ -24,6 +24,8 @@ class HttpRequest:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     max_bytes: int = MAX_RESPONSE_BYTES
+    proxy: str = field(default="", repr=False)
+    """The proxy that leads to the host: http, https, socks5, or socks5h, which looks the name up itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Transport(Protocol):
     """Pooled connections, kept alive, safe for many threads; no redirects, no retries, no proxies unasked."""
 
     def send(self, request: HttpRequest, deadline: Deadline) -> HttpResponse:
-        """The whole answer. Raises TransportError: connect_failed, connection_lost, timeout, …
+        """The whole answer. Raises TransportError: connect_failed, proxy_refused, connection_lost, timeout, …
 
         The deadline covers connecting, sending and every byte of the answer.
         """

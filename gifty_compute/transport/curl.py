@@ -27,6 +27,8 @@ _FAILED_TO_CONNECT = frozenset(
         pycurl.E_SSL_CONNECT_ERROR,
     }
 )
+# CURLE_PROXY, which pycurl has no name for: what a SOCKS proxy refuses.
+_REFUSED_BY_PROXY = 97
 # A connection that lay idle for longer is not used again: its other end may have forgotten it.
 _IDLE_SECONDS = 50
 # While libcurl waits for nothing that can be selected, as for a name, it is asked again after this.
@@ -48,23 +50,22 @@ class CurlTransport:
     def __init__(
         self,
         *,
-        proxy: str | None = None,
         pool_size: int = 64,
         ca_file: str | None = None,
         admits: Callable[[str], bool] | None = None,
     ) -> None:
-        """At most `pool_size` idle handles are kept for an origin. Without a proxy none is used.
+        """At most `pool_size` idle handles are kept for an origin, and for each proxy that leads to it.
 
         `admits` is asked for every address before a connection to it is begun, whatever name or spelling led
         there; what it refuses is never dialled, and the exchange ends with the code address_refused.
         """
-        self._proxy, self._pool_size, self._admits = proxy or "", pool_size, admits
+        self._pool_size, self._admits = pool_size, admits
         self._ca_file = ca_file or certifi.where()
-        self._idle: dict[str, deque[Any]] = {}
+        self._idle: dict[tuple[str, str], deque[Any]] = {}
 
     def send(self, request: HttpRequest, deadline: Deadline) -> HttpResponse:
         exchange = _Exchange(request, deadline, self._admits)
-        handle = self._take(request.url)
+        handle = self._take(request)
         exchange.prepare(handle)
         try:
             handle.perform()
@@ -74,11 +75,11 @@ class CurlTransport:
             handle.close()
             raise failed from error
         body = exchange.finish(handle)
-        self._give(request.url, handle)
+        self._give(request, handle)
         return HttpResponse(status, exchange.headers(), body)
 
     def stream(self, request: HttpRequest, deadline: Deadline) -> CurlStream:
-        handle = self._take(request.url)
+        handle = self._take(request)
         stream = CurlStream(handle, _Exchange(request, deadline, self._admits))
         stream.begin()
         return stream
@@ -88,14 +89,16 @@ class CurlTransport:
             while handles:
                 handles.pop().close()
 
-    def _take(self, url: str) -> Any:
+    def _take(self, request: HttpRequest) -> Any:
         try:
-            return self._idle[_origin(url)].pop()
+            return self._idle[_way(request)].pop()
         except (KeyError, IndexError):
-            return self._new_handle()
+            handle = self._new_handle()
+            handle.setopt(pycurl.PROXY, request.proxy)
+            return handle
 
-    def _give(self, url: str, handle: Any) -> None:
-        handles = self._idle.setdefault(_origin(url), deque())
+    def _give(self, request: HttpRequest, handle: Any) -> None:
+        handles = self._idle.setdefault(_way(request), deque())
         if len(handles) < self._pool_size:
             handles.append(handle)
         else:
@@ -111,7 +114,8 @@ class CurlTransport:
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.FOLLOWLOCATION, 0),
-            (pycurl.PROXY, self._proxy),
+            # Set, lest the environment's no_proxy takes a host from the proxy.
+            (pycurl.NOPROXY, ""),
             (pycurl.NETRC, pycurl.NETRC_IGNORED),
             (pycurl.CAINFO, self._ca_file),
             (pycurl.SSL_VERIFYPEER, 1),
@@ -273,6 +277,10 @@ class _Exchange:
         if self._refused is not None:
             message = f"{host} is at {self._refused}, which may not be called"
             return TransportError(message, code="address_refused", sent=False)
+        tunnel = handle.getinfo(pycurl.HTTP_CONNECTCODE)
+        if number == _REFUSED_BY_PROXY or (tunnel and tunnel // 100 != 2):
+            message = f"the proxy on the way to {host} opens no way there ({tunnel or 'by its protocol'})"
+            return TransportError(message, code="proxy_refused", sent=False)
         if number == pycurl.E_OPERATION_TIMEDOUT:
             return TransportError(f"{host} did not answer in time", code="timeout", sent=sent)
         if number == pycurl.E_PEER_FAILED_VERIFICATION:
@@ -325,5 +333,6 @@ class _Headers(Mapping[str, str]):
         return len(self._found)
 
 
-def _origin(url: str) -> str:
-    return "/".join(url.split("/", 3)[:3])
+def _way(request: HttpRequest) -> tuple[str, str]:
+    """The origin and the proxy that leads to it: a connection goes one such way."""
+    return "/".join(request.url.split("/", 3)[:3]), request.proxy

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self, cast
+from urllib.parse import unquote
 
 import certifi
 import urllib3
@@ -18,11 +19,13 @@ from urllib3.exceptions import (
     DecodeError,
     HTTPError,
     NewConnectionError,
+    ProxyError,
     SSLError,
 )
 from urllib3.exceptions import (
     TimeoutError as PoolTimeoutError,
 )
+from urllib3.util import make_headers, parse_url
 
 from gifty_compute.clock import Deadline
 from gifty_compute.errors import TransportError
@@ -46,19 +49,18 @@ class PooledTransport:
     def __init__(
         self,
         *,
-        proxy: str | None = None,
         pool_size: int = 64,
         ca_file: str | None = None,
         dialer: Dialer | None = None,
     ) -> None:
-        options: dict[str, Any] = {
+        self._options: dict[str, Any] = {
             "maxsize": pool_size,
             "retries": False,
             "cert_reqs": "CERT_REQUIRED",
             "ca_certs": ca_file or certifi.where(),
         }
-        self._manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-        self._manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self._managers: dict[str, urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
         self._watchdog = Watchdog()
         self._dialer = dialer or Dialer()
 
@@ -74,7 +76,7 @@ class PooledTransport:
         _current.watch, _current.dialer = watch, self._dialer
         self._watchdog.begin(watch)
         try:
-            response = self._manager.urlopen(
+            response = self._manager(request).urlopen(
                 request.method,
                 request.url,
                 body=request.body,
@@ -91,8 +93,18 @@ class PooledTransport:
             _current.watch = None
         return PooledStream(response, request, watch, self._watchdog)
 
+    def _manager(self, request: HttpRequest) -> urllib3.PoolManager:
+        """Of all connections through the request's proxy, or without one. Raises TransportError for SOCKS."""
+        with self._lock:
+            if request.proxy not in self._managers:
+                made = _new_manager(request, self._options)
+                made.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+                self._managers[request.proxy] = made
+            return self._managers[request.proxy]
+
     def close(self) -> None:
-        self._manager.clear()
+        for manager in self._managers.values():
+            manager.clear()
         self._watchdog.stop()
 
 
@@ -210,8 +222,24 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
+def _new_manager(request: HttpRequest, options: dict[str, Any]) -> urllib3.PoolManager:
+    if not request.proxy:
+        return urllib3.PoolManager(**options)
+    proxy = parse_url(request.proxy)
+    if proxy.scheme not in ("http", "https"):
+        message = (
+            f"{host_of(request.url)} is behind a {proxy.scheme} proxy, for which pycurl must be installed"
+        )
+        raise TransportError(message, code="socks_needs_pycurl", sent=False)
+    told = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy.auth else {}
+    return urllib3.ProxyManager(proxy._replace(auth=None).url, proxy_headers=told, **options)
+
+
 def _translated(error: BaseException, request: HttpRequest, watch: Watch) -> TransportError:
     host = host_of(request.url)
+    if isinstance(error, ProxyError) and isinstance(error.original_error, OSError) and not watch.is_over:
+        message = f"the proxy on the way to {host} opens no way there"
+        return TransportError(message, code="proxy_refused", sent=False)
     if isinstance(error, NewConnectionError) and not watch.is_over:
         return TransportError(f"{host} cannot be reached", code="connect_failed", sent=False)
     if watch.is_over or isinstance(error, PoolTimeoutError):

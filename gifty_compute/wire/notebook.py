@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
 from gifty_compute.errors import InvalidRequest
 from gifty_compute.wire.body import Body
+from gifty_compute.wire.scale import Scale
 from gifty_compute.wire.score import AXES, MAX_SCORE
 from gifty_compute.wire.task import Task
 from gifty_compute.wire.text import CleanText, JsonObject
@@ -20,7 +21,6 @@ __all__ = [
     "CategoriesSubmit",
     "CategoryTask",
     "CategoryTasks",
-    "Scale",
     "ScoringSubmit",
     "ScoringTask",
     "ScoringTasks",
@@ -32,7 +32,6 @@ __all__ = [
     "task_ids_in",
 ]
 
-Scale = Literal["1", "10", "0-1", "0-10"]
 _TOP = {"1": 1.0, "0-1": 1.0, "10": 10.0, "0-10": 10.0}
 # What the published scorer says, with a score of 5.0, where it could not read its model's answer.
 _NO_ANSWER = "Ошибка анализа"

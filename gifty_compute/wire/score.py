@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from gifty_compute.errors import InvalidResult
 from gifty_compute.wire.body import Body, Deliverable
 from gifty_compute.wire.expected import Expected
+from gifty_compute.wire.scale import Scale
 from gifty_compute.wire.text import CleanText, Text
 
 __all__ = ["AXES", "Product", "ScorePayload", "ScoreRequest", "check_score"]
@@ -61,6 +62,9 @@ class ScorePayload(Body):
 
     products: list[Product] = Field(min_length=1, max_length=100)
     model: CleanText | None = None
+    notebook_scale: Scale | None = Field(
+        default=None, description="What an older notebook scores these on; other workers do not read it."
+    )
 
 
 class ScoreRequest(_Fields, Deliverable):

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from gifty_compute.wire.body import Body
+from gifty_compute.wire.scale import Scale
 from gifty_compute.wire.text import Text
 
 __all__ = ["MintRequest", "Minted", "Trust", "WorkerToken", "WorkerTokenList"]
@@ -36,6 +37,9 @@ class WorkerToken(BaseModel):
     quarantined_at: datetime | None
     verified: int = Field(description="Results of an untrusted one that were done again and were the same.")
     valid_in_a_row: int = Field(description="The same, since the last that was not.")
+    score_scale: Scale | None = Field(
+        default=None, description="Of the scores of an older notebook that has this token."
+    )
 
     def in_scope(self, task_types: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the types that it may claim; all that it may where none are named."""
@@ -51,6 +55,9 @@ class MintRequest(Body):
     task_types: list[Text] = Field(default=[], max_length=100, description="Empty: all.")
     trust: Trust = "trusted"
     expires_in_days: int | None = Field(default=None, ge=1, le=3650)
+    score_scale: Scale | None = Field(
+        default=None, description="Of the scores of an older notebook that gets this token."
+    )
 
 
 class Minted(WorkerToken):

@@ -141,3 +141,18 @@ def test_a_script_with_its_extra_answers_help(door: str, program: str, extra: st
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith(f"Usage: {program} ")
+
+
+def test_what_windows_runs_does_without_the_calls_of_posix() -> None:
+    """compat did not import there: `os.register_at_fork` is missing, as are these others."""
+    code = """
+import os
+for name in ("register_at_fork", "fork", "sched_getaffinity", "geteuid", "getuid"):
+    delattr(os, name)
+import gifty_compute.compat, gifty_compute.client.sync
+import gifty_compute.poll.cli, gifty_compute.engines.inference, gifty_compute.engines.onnx
+assert gifty_compute.engines.onnx.cores() >= 1
+"""
+    done = run_with(["worker", "onnx"], code)
+
+    assert done.returncode == 0, done.stderr

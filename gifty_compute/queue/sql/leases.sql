@@ -21,6 +21,21 @@ CROSS JOIN LATERAL (
 ) AS found
 GROUP BY w.task_type, w.model
 
+-- name: ready_scaled
+-- Of the first :most score tasks that are ready those that state the scale of a notebook's scores
+-- (ix_compute_tasks_ready).
+SELECT first.id
+FROM (
+    SELECT t.id, t.payload
+    FROM compute_tasks t
+    WHERE {ready}
+      AND t.task_type = 'score' AND t.model = :model
+    ORDER BY t.task_type, t.model, t.rank, t.lane, t.seq
+    LIMIT :most
+) AS first
+WHERE first.payload ? 'notebook_scale'
+LIMIT :limit
+
 -- name: claim
 -- The next ready tasks of these (task type, model) pairs, or tasks named by their ids as far as they are ready.
 -- High before low, then one client's lane after another beginning with a random one, then oldest first. A

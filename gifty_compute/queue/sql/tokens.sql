@@ -3,9 +3,12 @@
 
 -- name: mint_token
 -- A new token; none comes back when one of the same name is not revoked (uq_compute_worker_tokens_name).
-INSERT INTO compute_worker_tokens AS w (id, name, hash, task_types, trust, created_by, expires_at)
+INSERT INTO compute_worker_tokens AS w (
+    id, name, hash, task_types, trust, created_by, expires_at, score_scale
+)
 VALUES (
-    :id, :name, :hash, :task_types, :trust, :created_by, now() + make_interval(days => :expires_in_days)
+    :id, :name, :hash, :task_types, :trust, :created_by, now() + make_interval(days => :expires_in_days),
+    :score_scale
 )
 ON CONFLICT (name) WHERE revoked_at IS NULL DO NOTHING
 RETURNING w.*

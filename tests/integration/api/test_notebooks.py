@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import requests
 from flask.testing import FlaskClient
+from sqlalchemy import text
 from werkzeug.serving import make_server
 
 from api import create_app
 from gifty_compute.core import Core
+from gifty_compute.queue.sql import QUERIES
 from gifty_compute.wire.score import AXES
 from tests.integration.conftest import API, OPS, WORKER
 
@@ -38,10 +40,11 @@ class ScoringNotebook:
         self._headers = {"X-Internal-Token": WORKER["X-Internal-Token"]}
 
     def round(self, limit: int = 5) -> tuple[list[Any], Any]:
-        fetched = requests.get(
-            f"{self._base}/internal/scoring/tasks?limit={limit}", headers=self._headers, timeout=30
-        )
+        claim = f"{self._base}/internal/scoring/tasks{self._query or '?'}&limit={limit}"
+        fetched = requests.get(claim, headers=self._headers, timeout=30)
         gifts = fetched.json()
+        if fetched.status_code != 200:
+            return [], fetched
         results = []
         for gift in gifts:
             scored = self._score(gift)
@@ -142,16 +145,153 @@ def test_a_number_in_quotes_is_a_number_and_nothing_else_is(
     assert answer.status_code == status
 
 
-def test_a_scale_that_nobody_stated_is_422_and_nothing_is_stored(
-    client: FlaskClient, facade_url: str, submit_score: Any
+@pytest.mark.parametrize("prefix", ["", "/api/v1"])
+def test_a_scale_that_nothing_states_is_422_at_the_claim_before_anything_is_computed(
+    client: FlaskClient, facade_url: str, submit_score: Any, prefix: str
 ) -> None:
+    """F6: the notebook was told at the submit, after its GPU had worked, and its tasks stayed leased."""
     task_id = submit_score(GIFTS[0])
+    computed: list[Any] = []
 
-    _, answer = ScoringNotebook(facade_url, lambda gift: scored(0.8)).round()
+    def score(gift: Any) -> dict[str, Any]:
+        computed.append(gift)
+        return scored(0.8)
+
+    _, answer = ScoringNotebook(facade_url + prefix, score).round()
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, "score_scale")
-    assert "score_scale" in answer.json()["detail"]
+    assert "/scale/0-1" in answer.json()["detail"]
+    assert computed == []
+    assert (task(client, task_id)["status"], task(client, task_id)["attempt"]) == ("pending", 0)
+
+
+def test_scores_of_a_scale_that_nothing_states_are_422_at_the_submit_too(
+    client: FlaskClient, submit_score: Any
+) -> None:
+    task_id = submit_score(GIFTS[0])
+    client.get("/internal/scoring/tasks?score_scale=10", headers=WORKER)
+
+    answer = client.post("/internal/scoring/submit", json=results(0.8), headers=WORKER)
+
+    assert (answer.status_code, answer.json["error"]["param"]) == (422, "score_scale")
     assert task(client, task_id)["status"] == "processing"
+
+
+def results(score: float, gift_id: str = "p40") -> Any:
+    model = {"llm_scoring_model": "m", "llm_scoring_version": "1"}
+    return {"results": [{"gift_id": gift_id, **scored(score), **model}]}
+
+
+@pytest.mark.parametrize("path", ["/internal", "/api/v1/internal"])
+@pytest.mark.parametrize(("scale", "stored"), [("0-1", 8.0), ("0-10", 0.8)])
+def test_the_address_may_state_the_scale_where_a_notebook_appends_its_paths(
+    client: FlaskClient, facade_url: str, submit_score: Any, path: str, scale: str, stored: float
+) -> None:
+    """F6: two notebooks of different scales on one service, neither of them edited but for its address."""
+    task_id = submit_score(GIFTS[0])
+    base = facade_url + f"/scale/{scale}" + path.removesuffix("/internal")
+
+    gifts, answer = ScoringNotebook(base, lambda gift: scored(0.8)).round()
+
+    assert (len(gifts), answer.json()) == (1, {"status": "ok", "updated": 1})
+    assert task(client, task_id)["result"]["scores"][0]["gift_score"] == stored
+
+
+def test_an_address_with_a_scale_that_is_none_is_422_and_says_which_there_are(client: FlaskClient) -> None:
+    for path in ("/internal/scoring/tasks", "/internal/categories/tasks", "/api/v1/internal/scoring/tasks"):
+        answer = client.get(f"/scale/0-5{path}", headers=WORKER)
+        assert (answer.status_code, answer.json["error"]["param"]) == (422, "score_scale")
+        assert "0-10" in answer.json["detail"]
+    assert client.get("/scale/0-5/internal/scoring/tasks").status_code == 401
+
+
+def test_an_address_with_a_scale_serves_the_other_loop_of_the_same_notebook(client: FlaskClient) -> None:
+    classify(client, "Кофемолки")
+
+    names = client.get("/scale/0-1/internal/categories/tasks", headers=WORKER)
+
+    assert names.json == [{"external_name": "Кофемолки"}]
+
+
+def test_a_tokens_own_scale_is_that_of_its_notebook(client: FlaskClient, submit_score: Any) -> None:
+    """F6."""
+    task_id = submit_score(GIFTS[0])
+    body = {"name": "kaggle", "score_scale": "0-1"}
+    minted = client.post("/ops/tokens", json=body, headers=OPS).json
+    mine = {"Authorization": f"Bearer {minted['token']}"}
+
+    assert minted["score_scale"] == "0-1"
+    assert len(client.get("/internal/scoring/tasks", headers=mine).json) == 1
+    assert client.post("/internal/scoring/submit", json=results(0.3), headers=mine).json["updated"] == 1
+    assert task(client, task_id)["result"]["scores"][0]["gift_score"] == 3.0
+    [listed] = client.get("/ops/tokens", headers=OPS).json["tokens"]
+    assert listed["score_scale"] == "0-1"
+
+
+def test_a_task_may_state_the_scale_that_it_is_scored_on(client: FlaskClient) -> None:
+    """F6: those that do are handed out, those that do not stay where they are."""
+    ids = []
+    for gift, scale in zip(GIFTS, ({}, {"notebook_scale": "0-1"}), strict=True):
+        body = {"task_type": "score", "payload": {"products": [gift], **scale}}
+        ids.append(client.post("/v1/tasks", json=body, headers=API).json["id"])
+
+    gifts = client.get("/internal/scoring/tasks", headers=WORKER).json
+    again = client.get("/internal/scoring/tasks", headers=WORKER)
+    answer = client.post("/internal/scoring/submit", json=results(0.3, "p41"), headers=WORKER)
+
+    assert [gift["gift_id"] for gift in gifts] == ["p41"]
+    assert again.status_code == 422
+    assert answer.json == {"status": "ok", "updated": 1}
+    assert task(client, ids[1])["result"]["scores"][0]["gift_score"] == 3.0
+    assert (task(client, ids[0])["status"], task(client, ids[0])["attempt"]) == ("pending", 0)
+
+
+def test_what_the_notebooks_address_says_comes_before_token_task_and_file(
+    core_with: Callable[..., Core],
+) -> None:
+    client = create_app(core_with("score: {notebook_scale: 0-10}")).test_client()
+    body = {"name": "kaggle", "score_scale": "0-1"}
+    token = client.post("/ops/tokens", json=body, headers=OPS).json["token"]
+    own = {"Authorization": f"Bearer {token}"}
+    stored = []
+    for path, headers, of_the_task in (
+        ("/scale/0-10/internal/scoring/submit?score_scale=0-1", own, "0-10"),
+        ("/scale/0-10/internal/scoring/submit", own, "0-1"),
+        ("/internal/scoring/submit", own, "0-10"),
+        ("/internal/scoring/submit", WORKER, "0-1"),
+        ("/internal/scoring/submit", WORKER, None),
+    ):
+        payload = {"products": [GIFTS[0]], **({"notebook_scale": of_the_task} if of_the_task else {})}
+        sent = client.post("/v1/tasks", json={"task_type": "score", "payload": payload}, headers=API).json
+        client.get("/internal/scoring/tasks", headers=headers)
+        assert client.post(path, json=results(0.5), headers=headers).json["updated"] == 1
+        stored.append(task(client, sent["id"])["result"]["scores"][0]["gift_score"])
+
+    assert stored == [5.0, 0.5, 5.0, 5.0, 0.5]
+
+
+def test_the_search_for_tasks_with_a_scale_of_their_own_is_bounded(core: Core) -> None:
+    with core.database.connection() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO compute_tasks (task_type, model, payload, lane) "
+                "SELECT 'score', 'gift-scorer', '{\"products\": []}', 'a' FROM generate_series(1, 20000)"
+            )
+        )
+        connection.execute(text("ANALYZE compute_tasks"))
+        statement = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {QUERIES['ready_scaled'].text}")
+        [plan] = connection.execute(
+            statement, {"model": "gift-scorer", "most": 1000, "limit": 50}
+        ).scalar_one()
+
+    scans: list[Any] = [plan["Plan"]]
+    read = []
+    while scans:
+        node = scans.pop()
+        scans += node.get("Plans", ())
+        if "Index Name" in node or "Relation Name" in node:
+            read.append((node.get("Index Name"), node["Actual Rows"]))
+    assert read == [("ix_compute_tasks_ready", 1000)]
 
 
 def test_the_scale_may_be_configured(core_with: Callable[..., Core]) -> None:
@@ -209,7 +349,7 @@ def test_what_one_notebook_holds_another_is_not_handed(
     client: FlaskClient, facade_url: str, submit_score: Any
 ) -> None:
     submit_score(GIFTS[0])
-    notebook = ScoringNotebook(facade_url, lambda gift: None)
+    notebook = ScoringNotebook(facade_url, lambda gift: None, "?score_scale=10")
 
     assert [len(notebook.round()[0]) for _ in range(2)] == [1, 0]
 
@@ -221,7 +361,7 @@ def test_a_worker_token_reports_only_what_it_was_handed(client: FlaskClient, sub
     ]
     mine, others = ({"Authorization": f"Bearer {token}"} for token in tokens)
     submit_score(GIFTS[0])
-    [gift] = client.get("/internal/scoring/tasks", headers=mine).json
+    [gift] = client.get("/internal/scoring/tasks?score_scale=10", headers=mine).json
     model = {"llm_scoring_model": "m", "llm_scoring_version": "1"}
     body = {"results": [{"gift_id": gift["gift_id"], **scored(5), **model}]}
 

@@ -51,6 +51,15 @@ def test_a_token_is_made_shown_in_the_list_and_revoked(run: Run, database: Datab
     assert WorkerTokens(database).find(made.stdout.strip()) is None
 
 
+def test_a_token_may_say_what_scale_its_notebook_scores_on(run: Run, database: Database) -> None:
+    """F6."""
+    made = run("create", "kaggle-1", "--score-scale", "0-1")
+    found = WorkerTokens(database).find(made.stdout.strip())
+
+    assert found is not None
+    assert found.score_scale == "0-1"
+
+
 def test_a_token_can_be_revoked_by_its_id(run: Run, database: Database) -> None:
     run("create", "kaggle-1")
     [token] = WorkerTokens(database).list()

@@ -31,9 +31,12 @@ WORK: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=[CurlTransport, PooledTransport], ids=["curl", "urllib3"])
+_TRANSPORTS: dict[str, Callable[[], Transport]] = {"curl": CurlTransport, "urllib3": PooledTransport}
+
+
+@pytest.fixture(params=_TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
-    made = request.param()
+    made = _TRANSPORTS[request.param]()
     yield made
     made.close()
 

@@ -18,6 +18,7 @@ from gifty_compute.clock import Deadline, ExtendableDeadline, SystemClock
 from gifty_compute.errors import TransportError
 from gifty_compute.transport.base import HttpRequest, Transport
 from tests.e2e.service import eventually
+from tests.fakes.proxies import HttpProxy
 from tests.integration.transport.conftest import Connection, RawServer, Script
 
 CLOCK = SystemClock()
@@ -356,12 +357,59 @@ def test_the_environment_does_not_choose_a_proxy(
         assert make().send(server.get(), within()).status == 200
 
 
-def test_a_proxy_that_is_set_is_used(make: Callable[..., Transport]) -> None:
-    with RawServer(healthy) as proxy:
-        request = HttpRequest("GET", "http://provider.invalid/x", {})
-        assert make(proxy=proxy.url).send(request, within()).status == 200
+def test_a_proxy_that_a_request_names_is_used_for_that_request_alone(transport: Transport) -> None:
+    """F11: one transport serves all providers, of which some are behind a proxy."""
+    with RawServer(healthy) as proxy, RawServer(healthy) as server:
+        behind = HttpRequest("GET", "http://provider.invalid/x", {}, proxy=proxy.url)
+        for _ in range(2):
+            assert transport.send(behind, within()).status == 200
+            assert transport.send(server.get(), within()).status == 200
+        with transport.stream(behind, within()) as stream:
+            assert b"".join(stream) == b'{"a": 1}'
 
-    assert proxy.requests[0].startswith(b"GET http://provider.invalid/x HTTP/1.1\r\n")
+    assert [sent.split(b"\r\n")[0] for sent in proxy.requests] == 3 * [
+        b"GET http://provider.invalid/x HTTP/1.1"
+    ]
+    assert len(server.requests) == 2
+    assert proxy.url not in repr(behind)
+
+
+def test_no_proxy_of_the_environment_takes_a_host_from_the_proxy(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "*")
+
+    with RawServer(healthy) as proxy:
+        request = HttpRequest("GET", "http://provider.invalid/x", {}, proxy=proxy.url)
+        assert transport.send(request, within()).status == 200
+
+
+@pytest.mark.parametrize("refusal", [407, 502])
+def test_a_proxy_that_opens_no_tunnel_is_told_from_the_host(transport: Transport, refusal: int) -> None:
+    """F11: what a tunnel was to carry has not been sent."""
+    with HttpProxy({}) as proxy:
+        proxy.refusal = refusal
+        request = HttpRequest("GET", "https://provider.invalid/x", {}, proxy=proxy.url)
+        with pytest.raises(TransportError) as caught:
+            transport.send(request, within())
+
+    assert (caught.value.code, caught.value.sent) == ("proxy_refused", False)
+
+
+def test_tls_goes_through_a_tunnel_of_the_proxy(
+    make: Callable[..., Transport], authority: trustme.CA, tmp_path: Path
+) -> None:
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    with (
+        RawServer(healthy, tls_of(authority, "provider.invalid")) as server,
+        HttpProxy({"provider.invalid": server.port}) as proxy,
+    ):
+        request = HttpRequest("GET", "https://provider.invalid/x", {}, proxy=proxy.url)
+        assert make(ca_file=str(ca)).send(request, within()).status == 200
+
+    assert proxy.asked == ["provider.invalid"]
 
 
 @pytest.fixture(scope="session")
