@@ -7,6 +7,7 @@ from api import (
     batches,
     bridge,
     chat,
+    circuits,
     docs,
     errors,
     health,
@@ -14,6 +15,7 @@ from api import (
     metrics,
     notebooks,
     ops,
+    request_log,
     results,
     tasks,
     tokens,
@@ -41,13 +43,14 @@ def create_app(core: Core) -> Facade:
         find=core.tokens.find,
     )
     app.extensions["admission"] = Admission(core.settings.facade_threads)
-    parts = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics, ops, tokens)
-    for part in parts:
+    paths = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics)
+    for part in (*paths, ops, circuits, tokens):
         app.register_blueprint(part.blueprint)
     app.register_blueprint(notebooks.blueprint)
     app.register_blueprint(notebooks.blueprint, url_prefix="/api/v1", name="notebooks of the backend's paths")
     if core.settings.docs_enabled:
         app.register_blueprint(docs.blueprint)
     errors.install(app)
+    request_log.install(app, core.clock)
     metrics.install(app, core)
     return app

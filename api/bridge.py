@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
 from gifty_compute.core import Core
 from gifty_compute.errors import Unauthorized
+from gifty_compute.logging import InContext
 from gifty_compute.wire.json import write_json
 from gifty_compute.wire.task import (
     Claimed,
@@ -120,7 +121,7 @@ def claim(query: ClaimQuery) -> Response:
             claimed = claimed.model_copy(update={"tasks": tuple(mixed)})
     core().fleet.asked(query.worker_id, want.models, claimed.tasks)
     if not claimed.tasks and want.wait_seconds:
-        body = _long_poll(core(), admission(), holder, want)
+        body = InContext(_long_poll(core(), admission(), holder, want))
         return Response(body, mimetype="application/json")
     return json_answer(_claimed(core(), claimed))
 
@@ -155,7 +156,7 @@ def _claimed(core: Core, claimed: Claimed) -> dict[str, Any]:
     }
 
 
-def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> Iterator[bytes]:
+def _long_poll(core: Core, admission: Admission, holder: Holder, want: Want) -> Generator[bytes, None, None]:
     """The body of a claim that waits: a space, which JSON ignores, before each claim, then the answer.
 
     Only who writes learns that the client has hung up: the server closes the body then, in front of the

@@ -25,6 +25,10 @@ class FacadeRequest(Request):
     """The credential, where it is a worker's own."""
     request_id: str = ""
     """Empty until somebody asks for it."""
+    error_code: str = ""
+    """Of the error that it is answered with."""
+    error_message: str = ""
+    """What its caller is told of that error."""
     logic_version: str = ""
     """Of the logic that it goes by, as soon as that is chosen."""
 

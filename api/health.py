@@ -28,13 +28,14 @@ def healthz() -> Response:
 def readyz() -> Response:
     """The process can take work: the database answers and is migrated.
 
-    "degraded" names what needs the operator while work goes on: `logic`, when the file is bad and an older
-    version stays in force; `spaces`, when a provider gives vectors of another space and is kept out.
+    "degraded" names what needs the operator while work goes on: `logic` or `keys`, when that file is bad and
+    an older version stays in force; `spaces`, when a provider gives vectors of another space and is kept out.
     """
     if not core().database.migrated():
         raise StoreUnavailable("database: not migrated; run gifty-compute migrate", retry_after=5)
     parts = [
         *(["logic"] if core().logic_watch.error is not None else []),
+        *(["keys"] if core().high.keys.error is not None else []),
         *(["spaces"] if Standing.DRIFTED in core().high.canaries.standings().values() else []),
     ]
     return json_answer({"status": "degraded", "parts": parts} if parts else {"status": "ok"})

@@ -10,6 +10,7 @@ from flask import Response
 
 from api.admission import admission
 from gifty_compute.errors import GiftyComputeError
+from gifty_compute.logging import InContext
 
 __all__ = ["streamed"]
 
@@ -45,7 +46,7 @@ class _Body:
     ) -> None:
         self._pieces, self._last_word = pieces, last_word
         self._leave: Callable[[], None] | None = leave
-        self._body = self._make(first)
+        self._body = InContext(self._make(first))
 
     def __iter__(self) -> Iterator[bytes]:
         return self._body

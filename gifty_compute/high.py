@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import redis
@@ -15,6 +16,7 @@ from gifty_compute.clock import Clock
 from gifty_compute.engines.inference import Inference
 from gifty_compute.logic.logic import Logic
 from gifty_compute.providers.access import Access
+from gifty_compute.providers.keys import Keys
 from gifty_compute.providers.registry import build_providers
 from gifty_compute.routing.breaker import Breakers
 from gifty_compute.routing.budget import Budgets
@@ -47,6 +49,7 @@ class HighRoad:
 
     router: Router
     access: Access
+    keys: Keys
     breakers: Breakers
     budgets: Budgets
     canaries: Canaries
@@ -57,12 +60,14 @@ class HighRoad:
 
     def start(self, logic: Callable[[], Logic]) -> None:
         """Begins what goes on beside the requests: canaries, and the exchange with other processes."""
+        self.keys.start()
         self.sync.start()
         self.canaries.start(logic, self.router)
 
     def close(self) -> None:
         self.canaries.stop()
         self.sync.stop()
+        self.keys.stop()
         self.transport.close()
 
 
@@ -76,8 +81,10 @@ def build_high_road(
     cache_url: str | None = None,
     transport: Transport | None = None,
 ) -> HighRoad:
-    """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses,
-    and a proxy to them; `cache_url` is a Redis for the cache alone.
+    """The parts, each of which dials only when it is used. Raises InvalidConfig for a bad file of keys.
+
+    `environ` holds the providers' keys and addresses, and a proxy to them, and in PROVIDER_KEYS_FILE the file
+    whose entries win over them; `cache_url` is a Redis for the cache alone.
 
     Stages and guards are looked at in this order; each can be taken out without a change elsewhere.
     """
@@ -87,7 +94,9 @@ def build_high_road(
     breakers, budgets, canaries = Breakers(clock, marks), Budgets(clock, counters), Canaries(clock)
     latencies, registry = Latencies(clock), CollectorRegistry()
     transport = transport or build_transport(proxy=environ.get("PROVIDERS_PROXY") or None)
-    access = Access(environ)
+    named = environ.get("PROVIDER_KEYS_FILE")
+    keys = Keys(environ, Path(named) if named else None)
+    access = Access(keys)
     router = Router(
         build_providers(transport, inference),
         access,
@@ -98,7 +107,7 @@ def build_high_road(
         observers=(latencies, AttemptMetrics(registry)),
     )
     sync = Sync((marks, counters))
-    return HighRoad(router, access, breakers, budgets, canaries, transport, registry, counters, sync)
+    return HighRoad(router, access, keys, breakers, budgets, canaries, transport, registry, counters, sync)
 
 
 def _redis(url: str) -> redis.Redis:

@@ -24,8 +24,8 @@ _TRIAL = "gifty:trial:"
 _FORGET_SECONDS = 3600
 _CLOSED = float("-inf")
 
-# The moments are of Redis's own clock: the processes' clocks need not agree. What was seen before a reset opens
-# nothing after it, in whichever order processes tell.
+# The moments are of Redis's own clock: the processes' clocks need not agree. What was seen before a reset
+# opens nothing after it, in whichever order processes tell.
 _NOW = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
