@@ -64,7 +64,7 @@ class InContext(Iterator[T]):
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line: what happened, how grave, who says so, when, its context and `extra` fields."""
+    """A record as one line: what happened, how grave, which logger, when, its context and `extra` fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat()

@@ -20,7 +20,7 @@ _CAUSES = "gifty:circuits:causes"
 _RESETS = "gifty:circuits:resets"
 _TRIAL = "gifty:trial:"
 
-# A circuit that nobody has tried for so long after its time was over is forgotten; so is a reset.
+# A circuit without a trial for so long after its time was over is forgotten; so is a reset.
 _FORGET_SECONDS = 3600
 _CLOSED = float("-inf")
 

@@ -79,7 +79,7 @@ def _stream(heard: str, word: str) -> tuple[int, bytes]:
 
 _ANSWERS: dict[str, Any] = {
     "error": _error,
-    "page": lambda heard, _: (500, f"<html><title>{heard}</title>{heard}</html>".encode()),
+    "page": lambda heard, _: (500, f"<html><title>{REASON}: {heard}</title>{heard}</html>".encode()),
     "odd": _odd,
     "stream": _stream,
     "good": lambda *_: (204, b""),

@@ -1,4 +1,4 @@
-"""What upstream knows arrives, at the service as it is deployed: reasons, a new key, circuits closed by hand."""
+"""What upstream knows arrives, at the service as it is deployed: reasons, a new key, circuits closed."""
 
 from __future__ import annotations
 
