@@ -16,11 +16,11 @@ from rich.table import Table
 from gifty_compute.callbacks.commands import callbacks, plain
 from gifty_compute.clock import Clock, SystemClock
 from gifty_compute.demo.demo import run_demo
-from gifty_compute.doctor import told, unasked, visit
+from gifty_compute.doctor import unasked, visit
 from gifty_compute.embedded.errors import EmbeddedError
 from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
-from gifty_compute.errors import GiftyComputeError
+from gifty_compute.errors import GiftyComputeError, ProviderError
 from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import read_logic
@@ -45,6 +45,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except ProviderError as error:
+            raise click.ClickException(error.for_operators) from error
         except (GiftyComputeError, EmbeddedError) as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
@@ -113,7 +115,7 @@ def doctor(live: bool) -> None:
             table.add_column(heading, overflow="fold", no_wrap=heading not in ("model", "result"))
         failed = False
         for finding in visit(logic, high, clock):
-            result = "ok" if finding.error is None else told(finding.error)
+            result = "ok" if finding.error is None else finding.error.for_operators
             cost = "unknown" if finding.cost_usd is None else f"{finding.cost_usd:.6f}"
             row = (finding.provider, finding.key, finding.kind, finding.model, f"{finding.seconds:.2f}")
             table.add_row(*row, cost, result)

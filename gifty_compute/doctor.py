@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gifty_compute.clock import Clock, Deadline
-from gifty_compute.errors import GiftyComputeError, ProviderError
+from gifty_compute.errors import GiftyComputeError
 from gifty_compute.high import HighRoad
 from gifty_compute.logic.logic import KINDS, Logic, Model
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.guard import Candidate
 
-__all__ = ["Finding", "told", "unasked", "visit"]
+__all__ = ["Finding", "unasked", "visit"]
 
 _SECONDS = 30.0
 _WORK: dict[str, dict[str, Any]] = {
@@ -85,12 +85,6 @@ def _ask(call: Call, candidate: Candidate, high: HighRoad, clock: Clock) -> Find
     seconds = clock.monotonic() - began
     offer, site = candidate.offer, candidate.site
     return Finding(offer.provider, site.key_label, call.kind, offer.model_id, seconds, cost, error)
-
-
-def told(error: GiftyComputeError) -> str:
-    """Why a provider failed, for operators: our words, and what may be told of its own."""
-    reason = error.reason if isinstance(error, ProviderError) else None
-    return f"{error.code}: {error.message}" + (f": {reason}" if reason else "")
 
 
 def unasked(logic: Logic, high: HighRoad) -> list[tuple[str, str]]:
