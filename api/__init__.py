@@ -7,6 +7,7 @@ from api import (
     batches,
     bridge,
     chat,
+    circuits,
     docs,
     errors,
     health,
@@ -14,6 +15,7 @@ from api import (
     metrics,
     notebooks,
     ops,
+    request_log,
     results,
     tasks,
     tokens,
@@ -43,8 +45,8 @@ def create_app(core: Core, *, threads: int | None = None) -> Facade:
     )
     clients = len({client for client, _ in settings.api_tokens})
     app.extensions["admission"] = Admission(threads or settings.facade_threads, clients=clients)
-    parts = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics, ops, tokens)
-    for part in parts:
+    paths = (high, chat, tasks, batches, batch_results, bridge, results, health, metrics)
+    for part in (*paths, ops, circuits, tokens):
         app.register_blueprint(part.blueprint)
     app.register_blueprint(notebooks.blueprint)
     for prefix in ("/api/v1", "/scale/<scale>", "/scale/<scale>/api/v1"):
@@ -52,5 +54,6 @@ def create_app(core: Core, *, threads: int | None = None) -> Facade:
     if core.settings.docs_enabled:
         app.register_blueprint(docs.blueprint)
     errors.install(app)
+    request_log.install(app, core.clock)
     metrics.install(app, core)
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from gifty_compute.backoff import Backoff
 from gifty_compute.clock import Deadline
 from gifty_compute.core import Core
 from gifty_compute.errors import Unauthorized
+from gifty_compute.logging import InContext
 from gifty_compute.wire.json import write_json
 from gifty_compute.wire.task import (
     Claimed,
@@ -123,7 +124,9 @@ def claim(query: ClaimQuery) -> Response:
             claimed = claimed.model_copy(update={"tasks": tuple(mixed)})
     core().fleet.asked(query.worker_id, want.models, claimed.tasks)
     if not claimed.tasks and want.wait_seconds:
-        body = _long_poll(core(), partial(admission().try_enter, Kind.WAITS, caller()), holder, want)
+        body = InContext(
+            _long_poll(core(), partial(admission().try_enter, Kind.WAITS, caller()), holder, want)
+        )
         return Response(body, mimetype="application/json")
     return json_answer(_claimed(core(), claimed))
 
@@ -161,7 +164,7 @@ def _claimed(core: Core, claimed: Claimed) -> dict[str, Any]:
 
 def _long_poll(
     core: Core, try_enter: Callable[[], Leave | None], holder: Holder, want: Want
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """The body of a claim that waits: a space, which JSON ignores, before each claim, then the answer.
 
     Only who writes learns that the client has hung up: the server closes the body then, in front of the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -16,6 +17,7 @@ from api.operation import caller, core, operation, request_id
 from api.places import Leave
 from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask, call_of, place_of
 from gifty_compute.errors import ProviderError
+from gifty_compute.logging import InContext
 from gifty_compute.providers.base import QUIET, Usage
 from gifty_compute.routing.router import ChatStream
 from gifty_compute.wire.answers import ChatAnswer
@@ -23,6 +25,8 @@ from gifty_compute.wire.llm import ChatRequest
 from gifty_compute.wire.task import Task
 
 __all__ = ["blueprint"]
+
+log = logging.getLogger(__name__)
 
 blueprint = Blueprint("chat", __name__)
 
@@ -90,7 +94,7 @@ class _Events:
         self._stream, self._about = stream, about
         self._with_usage, self._request_id = with_usage, request_id
         self._leave: Leave | None = leave
-        self._events = self._make()
+        self._events = InContext(self._make())
 
     def __iter__(self) -> Iterator[bytes]:
         return self._events
@@ -120,6 +124,9 @@ class _Events:
                     yield self._chunk({}, delta.finish_reason)
         except ProviderError as error:
             # Too late for another provider and for a status: the client learns it where it reads.
+            log.warning(
+                "a streamed answer breaks off: %s", error.code, extra={"provider": self._stream.provider}
+            )
             detail = {"type": "upstream_error", "code": error.code, "message": "the provider broke off"}
             yield _event({"error": {**detail, "param": None, "request_id": self._request_id}})
             return

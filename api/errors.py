@@ -91,10 +91,12 @@ def _unforeseen(error: Exception) -> Response:
 
 
 def _answer(status: int, type_: str, code: str, message: str, param: str | None) -> Response:
+    asked = this_request()
+    asked.error_code, asked.error_message = code, message
     body = _body(type_, code, message, param, request_id())
     if request.path.startswith(("/internal/", "/api/v1/internal/", "/scale/")):
         body["detail"] = message  # Gifty's older clients read this.
-    version = this_request().logic_version
+    version = asked.logic_version
     return json_answer(body, status, headers={"X-Gifty-Config": version} if version else None)
 
 

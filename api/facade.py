@@ -29,6 +29,10 @@ class FacadeRequest(Request):
     """Empty until somebody asks for it."""
     address_scale: str = ""
     """The scale of a notebook's scores, as its address states it; empty where it states none."""
+    error_code: str = ""
+    """Of the error that it is answered with."""
+    error_message: str = ""
+    """What its caller is told of that error."""
     logic_version: str = ""
     """Of the logic that it goes by, as soon as that is chosen."""
 

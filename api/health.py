@@ -33,9 +33,9 @@ def readyz() -> Response:
     """The process can take work: the database answers and is migrated.
 
     "degraded" names what needs the operator while work goes on, and why in `reasons`: `logic`, when the file
-    is not what is in force, since it is bad or loses something; `spaces`, when a provider gives vectors of
-    another space and is kept out; `workers`, when work waits and no worker takes it; `maintain`, when nothing
-    maintains the queue.
+    is not what is in force, since it is bad or loses something; `keys`, when the file of keys is bad;
+    `spaces`, when a provider gives vectors of another space and is kept out; `workers`, when work waits and
+    no worker takes it; `maintain`, when nothing maintains the queue.
     """
     if not core().database.migrated():
         raise StoreUnavailable("database: not migrated; run gifty-compute migrate", retry_after=5)
@@ -50,6 +50,8 @@ def _troubles(core: Core) -> Iterator[tuple[str, str]]:
     """Each part that needs the operator, and why, without secrets: no credential is asked for here."""
     if core.logic_watch.trouble is not None:
         yield "logic", f"logic: {core.logic_watch.trouble}"
+    if core.high.keys.error is not None:
+        yield "keys", "keys: the file of keys is refused; an older version stays in force"
     if Standing.DRIFTED in core.high.canaries.standings().values():
         yield "spaces", "spaces: a provider gives vectors of another space and is kept out"
     sample = core.samples.newest()

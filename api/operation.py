@@ -19,6 +19,7 @@ from api.compression import unpacked
 from api.facade import FacadeRequest, this_app, this_request
 from gifty_compute.core import Core
 from gifty_compute.errors import InvalidRequest, UnsupportedMedia
+from gifty_compute.logging import set_log_context
 from gifty_compute.queue.sight import Sight
 from gifty_compute.wire.body import parse
 from gifty_compute.wire.json import read_json
@@ -80,6 +81,7 @@ def operation(
             if scope is not None:
                 guard: Guard = this_app().extensions["guard"]
                 guard.admit(scope, asked)
+                set_log_context(request_id=request_id(), client=asked.caller)
             if claims and asked.method == "HEAD":
                 raise MethodNotAllowed(["GET", "OPTIONS"])
             if scope == "api":

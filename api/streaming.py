@@ -12,6 +12,7 @@ from api.admission import Kind, admission
 from api.operation import caller
 from api.places import Leave
 from gifty_compute.errors import GiftyComputeError
+from gifty_compute.logging import InContext
 
 __all__ = ["streamed"]
 
@@ -47,7 +48,7 @@ class _Body:
     ) -> None:
         self._pieces, self._last_word = pieces, last_word
         self._leave: Leave | None = leave
-        self._body = self._make(first)
+        self._body = InContext(self._make(first))
 
     def __iter__(self) -> Iterator[bytes]:
         return self._body

@@ -20,11 +20,12 @@ from gifty_compute.doctor import unasked, visit
 from gifty_compute.embedded.errors import EmbeddedError
 from gifty_compute.engines.inference import Inference
 from gifty_compute.engines.shelf import EngineShelf
-from gifty_compute.errors import GiftyComputeError
+from gifty_compute.errors import GiftyComputeError, ProviderError
 from gifty_compute.high import HighRoad, build_high_road
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import read_logic
 from gifty_compute.migrations import migrate as migrate_schema
+from gifty_compute.operators.circuits import circuits
 from gifty_compute.queue.database import Database, connect
 from gifty_compute.queue.tokens import WorkerTokens
 from gifty_compute.settings import read_logic_settings
@@ -44,6 +45,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except ProviderError as error:
+            raise click.ClickException(error.for_operators) from error
         except (GiftyComputeError, EmbeddedError) as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
@@ -57,6 +60,7 @@ def main() -> None:
 
 
 main.add_command(callbacks)
+main.add_command(circuits)
 
 
 @main.command()
@@ -114,7 +118,7 @@ def doctor(live: bool) -> None:
             table.add_column(heading, overflow="fold", no_wrap=heading not in ("model", "result"))
         failed = False
         for finding in visit(logic, high, clock):
-            result = "ok" if finding.error is None else f"{finding.error.code}: {finding.error.message}"
+            result = "ok" if finding.error is None else finding.error.for_operators
             cost = "unknown" if finding.cost_usd is None else f"{finding.cost_usd:.6f}"
             row = (finding.provider, finding.key, finding.kind, finding.model, f"{finding.seconds:.2f}")
             table.add_row(*row, cost, result)

@@ -72,6 +72,11 @@ class GiftyComputeError(Exception):
     def message(self) -> str:
         return str(self.args[0])
 
+    @property
+    def for_operators(self) -> str:
+        """The code and all that operators may read of why; callers get `message`."""
+        return f"{self.code}: {self.message}"
+
 
 class InvalidRequest(GiftyComputeError):
     """The request breaks a rule."""
@@ -233,6 +238,11 @@ class ProviderError(GiftyComputeError):
         self.failure = failure
         self.code = code or type(self).code
         self.retry_after = retry_after
+
+    @property
+    def for_operators(self) -> str:
+        told = super().for_operators
+        return f"{told}: {self.reason}" if self.reason else told
 
 
 class NoRoute(GiftyComputeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import redis
@@ -15,6 +16,7 @@ from gifty_compute.clock import Clock
 from gifty_compute.engines.inference import Inference
 from gifty_compute.logic.logic import Logic
 from gifty_compute.providers.access import Access
+from gifty_compute.providers.keys import Keys
 from gifty_compute.providers.registry import build_providers
 from gifty_compute.routing.bookkeeper import Bookkeeper
 from gifty_compute.routing.breaker import Breakers
@@ -50,6 +52,7 @@ class HighRoad:
 
     router: Router
     access: Access
+    keys: Keys
     breakers: Breakers
     budgets: Budgets
     clients: ClientLimits
@@ -63,6 +66,7 @@ class HighRoad:
 
     def start(self, logic: Callable[[], Logic]) -> None:
         """Begins what goes on beside the requests: canaries, and the exchange with other processes."""
+        self.keys.start()
         self.sync.start()
         if self.bookkeeper is not None:
             self.bookkeeper.start()
@@ -73,6 +77,7 @@ class HighRoad:
         self.sync.stop()
         if self.bookkeeper is not None:
             self.bookkeeper.stop()
+        self.keys.stop()
         self.transport.close()
 
 
@@ -87,9 +92,11 @@ def build_high_road(
     transport: Transport | None = None,
     spending_store: SpendingStore | None = None,
 ) -> HighRoad:
-    """The parts, each of which dials only when it is used. `environ` holds the providers' keys and addresses,
-    and proxies to them; `cache_url` is a Redis for the cache alone. Without a `spending_store` budgets count
-    what this process spends.
+    """The parts, each of which dials only when it is used. Raises InvalidConfig for a bad file of keys.
+
+    `environ` holds the providers' keys and addresses, and proxies to them, and in PROVIDER_KEYS_FILE the
+    file whose entries win over them; `cache_url` is a Redis for the cache alone. Without a `spending_store`
+    budgets count what this process spends.
 
     Stages and guards are looked at in this order; each can be taken out without a change elsewhere.
     """
@@ -101,7 +108,9 @@ def build_high_road(
     limits, clients = Limits(clock, counters), ClientLimits(clock, counters, spending)
     latencies, registry = Latencies(clock), CollectorRegistry()
     transport = transport or build_transport()
-    access = Access(environ)
+    named = environ.get("PROVIDER_KEYS_FILE")
+    keys = Keys(environ, Path(named) if named else None)
+    access = Access(keys)
     router = Router(
         build_providers(transport, inference),
         access,
@@ -115,6 +124,7 @@ def build_high_road(
     return HighRoad(
         router=router,
         access=access,
+        keys=keys,
         breakers=breakers,
         budgets=budgets,
         clients=clients,

@@ -11,6 +11,7 @@ from gifty_compute.callbacks.rendering import Rendered, Rendering
 from gifty_compute.callbacks.signing import Signer
 from gifty_compute.clock import Clock, Deadline
 from gifty_compute.errors import InvalidRequest, TransportError
+from gifty_compute.logging import log_context
 from gifty_compute.queue.outbox import Outbox
 from gifty_compute.transport.base import HttpRequest, Transport
 from gifty_compute.version import VERSION
@@ -54,11 +55,13 @@ class Delivery:
         rendered = self._rendering.render(callback)
         if rendered is None:
             return "gone"
-        error = self._error(callback, rendered)
-        if error is None:
-            self._outbox.delivered(callback)
-            return "delivered"
-        return self.note_failure(callback, error)
+        about = {"request_id": rendered.request_id} if rendered.request_id else {}
+        with log_context(**about):
+            error = self._error(callback, rendered)
+            if error is None:
+                self._outbox.delivered(callback)
+                return "delivered"
+            return self.note_failure(callback, error)
 
     def note_failure(self, callback: Callback, error: str) -> Outcome:
         """Due again later, or dead; both are told to the log, without what was sent or answered."""

@@ -1,4 +1,4 @@
-"""Access: where each provider is, the way and the keys to it, from the environment as it was at the start."""
+"""Access: where each provider is, and the way and the keys to it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from gifty_compute.logic.logic import Offer
 from gifty_compute.providers.base import Site
+from gifty_compute.providers.keys import Keys
 from gifty_compute.providers.proxies import lacking_variable, proxy_to
 
 __all__ = ["Access"]
@@ -14,10 +15,20 @@ _ENDPOINT = "RUNPOD_ENDPOINT_ID"
 
 
 class Access:
-    """Knows the environment; a provider without a key here is one that cannot be asked."""
+    """Knows keys and addresses; a provider without a key here is one that cannot be asked."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = dict(environ)
+    def __init__(self, keys: Keys | Mapping[str, str]) -> None:
+        """A mapping stands for keys that never change."""
+        self._source = keys if isinstance(keys, Keys) else Keys(keys)
+
+    @property
+    def version(self) -> str:
+        """Another one as soon as a site may be another."""
+        return self._source.version
+
+    @property
+    def _environ(self) -> Mapping[str, str]:
+        return self._source.current
 
     def sites(self, offer: Offer) -> tuple[Site, ...]:
         """One site for each key of the offer's provider; none where a key or the address is missing."""

@@ -16,8 +16,9 @@ from typing import Protocol
 from gifty_compute.clock import Clock
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.routing.call import Call
-from gifty_compute.routing.circuit import LOOK_SECONDS, TRIAL_SECONDS, Cause, Circuit, CircuitState
+from gifty_compute.routing.circuit import LOOK_SECONDS, TRIAL_SECONDS, Cause, Circuit
 from gifty_compute.routing.guard import Candidate, Outcome, Wait
+from gifty_compute.wire.circuit import CircuitState
 
 __all__ = ["Breakers", "Marks"]
 

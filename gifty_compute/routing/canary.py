@@ -170,7 +170,7 @@ class Canaries:
         try:
             answer, _ = asker.attempt(replace(call, deadline=deadline), candidate, deadline)
         except GiftyComputeError as error:
-            log.warning("canaries of %s are unknown: %s", name, error.code)
+            log.warning("canaries of %s are unknown: %s", name, error.for_operators)
             return (before.standing if before else Standing.UNPROVEN), _AGAIN_SECONDS
         least = least_cosine(answer.result["embeddings"], reference)
         good = least >= call.logic.space(call.space).min_cosine

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal, Self
+from typing import Self
 
 from gifty_compute.errors import Failure, ProviderError
 from gifty_compute.logic.file import BreakerSection
 
-__all__ = ["LOOK_SECONDS", "TRIAL_SECONDS", "Cause", "Circuit", "CircuitState"]
+__all__ = ["LOOK_SECONDS", "TRIAL_SECONDS", "Cause", "Circuit"]
 
 TRIAL_SECONDS = 30.0
 """A trial whose caller vanished is given up after this."""
@@ -46,24 +46,6 @@ class Cause:
             return cls(str(said["code"]), int(said["failures"]), said["status"], said["reason"])
         except (ValueError, KeyError, TypeError):
             return cls("open in another process")
-
-
-@dataclass(frozen=True)
-class CircuitState:
-    """A circuit as operators see it."""
-
-    circuit: str
-    provider: str
-    state: Literal["closed", "open", "half-open"]
-    seconds_left: float
-    """Until it may be tried again; 0 where it may be now."""
-    failures: int
-    """In a row, up to now."""
-    code: str | None
-    status: int | None
-    """Of HTTP, of the last failure; null where no answer came."""
-    reason: str | None
-    """The provider's own words for it, redacted."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from gifty_compute.errors import DeadlineExceeded
+from gifty_compute.logging import carried
 from gifty_compute.logic.file import HedgeSection
 from gifty_compute.routing.call import Answer, Call, Next
 
@@ -70,7 +71,7 @@ class _Threads:
         if not self._free.acquire(blocking=False):
             return None
         try:
-            future = self._pool.submit(run, call)
+            future = self._pool.submit(carried(run), call)
         except RuntimeError:  # the process may have no more threads
             self._free.release()
             return None

@@ -64,7 +64,7 @@ class Router:
         self._providers, self._access = providers, access
         self._ordering, self._rng = ordering, rng
         self._guards, self._observers, self._accounts = guards, (*guards, *observers), accounts
-        self._found: dict[tuple[str, str, str], tuple[Candidate, ...]] = {}
+        self._found: dict[tuple[str, str, str, str], tuple[Candidate, ...]] = {}
         self._way: Next = self._ask
         for stage in reversed(stages):
             self._way = partial(_through, stage, self._way)
@@ -104,15 +104,16 @@ class Router:
         return self._ordering.sort(call, found) if len(found) > 1 else list(found)
 
     def _of_route(self, call: Call) -> tuple[Candidate, ...]:
-        """The candidates of a version of the logic; the same for every call of its kind and model."""
-        key = call.logic.version, call.kind, call.model.name
+        """The candidates of a version of logic and keys; the same for every call of its kind and model."""
+        key = call.logic.version, self._access.version, call.kind, call.model.name
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= _MOST_ROUTES:
                 self._found.clear()
             offers = call.logic.offers(call.kind, call.model)
             found = tuple(Candidate(offer, site) for offer in offers for site in self._access.sites(offer))
-            self._found[key] = found
+            if self._access.version == key[1]:  # else the keys have changed meanwhile
+                self._found[key] = found
         return found
 
     def attempt(self, call: Call, candidate: Candidate, deadline: Deadline) -> tuple[Answer, Reply]:

@@ -20,12 +20,12 @@ _CAUSES = "gifty:circuits:causes"
 _RESETS = "gifty:circuits:resets"
 _TRIAL = "gifty:trial:"
 
-# A circuit that nobody has tried for so long after its time was over is forgotten; so is a reset.
+# A circuit without a trial for so long after its time was over is forgotten; so is a reset.
 _FORGET_SECONDS = 3600
 _CLOSED = float("-inf")
 
-# The moments are of Redis's own clock: the processes' clocks need not agree. What was seen before a reset opens
-# nothing after it, in whichever order processes tell.
+# The moments are of Redis's own clock: the processes' clocks need not agree. What was seen before a reset
+# opens nothing after it, in whichever order processes tell.
 _NOW = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)

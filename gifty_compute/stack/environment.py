@@ -9,21 +9,35 @@ from typing import Any
 
 from gifty_compute.logic.defaults import PROVIDERS
 from gifty_compute.logic.source import read_logic
+from gifty_compute.providers.keys import read_keys
 from gifty_compute.settings import LogicSettings
 from gifty_compute.stack.credentials import Credentials
 from gifty_compute.stack.options import Options
 
-__all__ = ["PROVIDER_KEYS", "children_environment", "choose_logic", "refuse_bad_logic"]
+__all__ = ["PROVIDER_KEYS", "children_environment", "choose_logic", "refuse_bad_logic", "with_keys_file"]
 
 _OF_WORKERS_ELSEWHERE = ("GIFTY_COMPUTE_URL", "GIFTY_WORKER_TOKEN")
 PROVIDER_KEYS = tuple(section.key_variable for section in PROVIDERS.values() if section.key_variable)
 
 
+def with_keys_file(environ: Mapping[str, str], data_dir: Path) -> dict[str, str]:
+    """The environment with PROVIDER_KEYS_FILE: the given one, else `keys.env` of the data directory."""
+    given = environ.get("PROVIDER_KEYS_FILE")
+    # The children work in the checkout, the caller need not.
+    path = Path(given).absolute() if given else data_dir / "keys.env"
+    return {**environ, "PROVIDER_KEYS_FILE": str(path)} if given or path.exists() else dict(environ)
+
+
 def choose_logic(environ: Mapping[str, str], checkout: Path, announce: Callable[[str], None]) -> Path:
-    """The logic file: the given one, else the production file if any provider could answer it."""
+    """The logic file: the given one, else the production file if any provider could answer it.
+
+    Raises InvalidConfig for a bad file of keys.
+    """
+    named = environ.get("PROVIDER_KEYS_FILE")
+    keys = {**environ, **(read_keys(Path(named)) if named else {})}
     if given := environ.get("LOGIC_CONFIG_PATH"):
         return Path(given).absolute()  # the children work in the checkout, the caller need not
-    if any(environ.get(key) for key in PROVIDER_KEYS):
+    if any(keys.get(key) for key in PROVIDER_KEYS):
         return checkout / "configs/logic.yaml"
     announce("No provider key is set: the local model answers (configs/logic.local.yaml).")
     return checkout / "configs/logic.local.yaml"

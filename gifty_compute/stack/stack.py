@@ -16,7 +16,12 @@ from gifty_compute.embedded.errors import ChildFailed, EmbeddedError
 from gifty_compute.embedded.supervisor import Service, Supervisor
 from gifty_compute.settings import FACADE_THREADS
 from gifty_compute.stack.credentials import Credentials, read_or_make_credentials
-from gifty_compute.stack.environment import children_environment, choose_logic, refuse_bad_logic
+from gifty_compute.stack.environment import (
+    children_environment,
+    choose_logic,
+    refuse_bad_logic,
+    with_keys_file,
+)
 from gifty_compute.stack.interrupts import Interrupts
 from gifty_compute.stack.options import Options, find_checkout
 from gifty_compute.stack.ports import choose_addresses
@@ -87,7 +92,7 @@ class Stack:
     def start(self) -> None:
         """Start everything; on failure stop what was started, and say what failed.
 
-        Raises InvalidConfig for a bad logic.yaml, before anything is started.
+        Raises InvalidConfig for a bad logic.yaml or file of keys, before anything is started.
         """
         with contextlib.ExitStack() as undo:
             self._start(undo)
@@ -105,8 +110,9 @@ class Stack:
         self._undo.close()
 
     def _start(self, undo: contextlib.ExitStack) -> None:
-        logic = choose_logic(self._environ, self._checkout, self._announce)
-        refuse_bad_logic(logic, self._environ)
+        environ = with_keys_file(self._environ, self._data_dir)
+        logic = choose_logic(environ, self._checkout, self._announce)
+        refuse_bad_logic(logic, environ)
         directory = DataDirectory(self._data_dir, clock=self._clock)
         directory.acquire()
         undo.callback(directory.release)
@@ -117,7 +123,7 @@ class Stack:
         undo.callback(self._stop_children, servers)
         self._start_servers(servers)
         environment = children_environment(
-            self._environ,
+            environ,
             options=self._options,
             credentials=credentials,
             database_url=servers.database_url(),

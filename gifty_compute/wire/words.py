@@ -12,7 +12,8 @@ _SENTENCES = ("message", "msg", "detail", "error_message", "title", "reason")
 # OpenRouter and LiteLLM pass on what the server behind them said.
 _BEHIND = (("metadata", "raw"), ("provider_specific_fields", "error"))
 _MOST_OF_A_LIST = 3
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
+# A name that programmers coin; any other word may be out of an input.
+_COINED = re.compile(r"[A-Za-z]+(_[A-Za-z]+)+|[A-Za-z]+(Error|Exception)")
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.I | re.S)
 _LOOKED_AT = 4000
 
@@ -46,7 +47,7 @@ def _of_object(error: Any) -> str:
     if not isinstance(error, dict):
         return ""
     said = [error.get(name) for name in _NAMES]
-    names = [one for one in said if isinstance(one, str) and _WORD.fullmatch(one) and one != "None"]
+    names = [one for one in said if isinstance(one, str) and _COINED.fullmatch(one)]
     sentences = [found for name in _SENTENCES if (found := _sentence(error.get(name)))]
     behind = [error[outer].get(name) for outer, name in _BEHIND if isinstance(error.get(outer), dict)]
     sentences += [found for one in behind if (found := _sentence(one))]

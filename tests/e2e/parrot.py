@@ -10,7 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["parrot"]
+__all__ = ["REASON", "parrot"]
+
+REASON = "cannot be served in this region"
+"""What it says itself, in front of what it repeats."""
 
 
 @contextmanager
@@ -50,7 +53,7 @@ def parrot(word: str) -> Iterator[int]:
 
 
 def _error(heard: str, word: str) -> tuple[int, Any]:
-    said = {"message": heard, "type": word, "code": word, "param": word, "status": word}
+    said = {"message": f"{REASON}: {heard}", "type": word, "code": word, "param": word, "status": word}
     return 400, {"error": {**said, "error_type": word, "metadata": {"error_type": word, "raw": heard}}}
 
 
@@ -76,7 +79,7 @@ def _stream(heard: str, word: str) -> tuple[int, bytes]:
 
 _ANSWERS: dict[str, Any] = {
     "error": _error,
-    "page": lambda heard, _: (500, f"<html>{heard}</html>".encode()),
+    "page": lambda heard, _: (500, f"<html><title>{REASON}: {heard}</title>{heard}</html>".encode()),
     "odd": _odd,
     "stream": _stream,
     "good": lambda *_: (204, b""),

@@ -28,7 +28,7 @@ import redis
 import requests
 
 from tests.conftest import ROOT
-from tests.e2e.parrot import parrot
+from tests.e2e.parrot import REASON, parrot
 from tests.e2e.service import Service, eventually, service
 from tests.facade import process_of
 
@@ -315,8 +315,16 @@ def test_no_log_holds_a_payload_or_a_secret(stage: Stage) -> None:
 
     assert {"facade.log", "celery-1.log", "poll-1.log", "flower.log", "postgres.log"} <= set(read)
     assert "failed" in read["facade.log"]
+    assert REASON in read["facade.log"], "the reason is for operators, and only what it quotes is not"
     for name, text in {**read, "up": "".join(stage.up.lines)}.items():
         assert_silent(name, text, WORD, NAME, WORKER, SECRET, *passwords(stage))
+
+
+def test_no_circuit_holds_a_payload_or_a_secret_and_each_says_why(stage: Stage) -> None:
+    shown = stage.say("GET", "/ops/circuits", "ops")
+
+    assert REASON in shown.text
+    assert_silent("/ops/circuits", shown.text, WORD, "Анны", "Лесная", NAME, WORKER, SECRET)
 
 
 def test_no_message_or_event_of_celery_holds_a_payload_or_a_secret(stage: Stage) -> None:

@@ -53,7 +53,7 @@ class Handler:
         except InvalidRequest as error:
             return {"error": f"validation error: {error.message}"}
         except GiftyComputeError as error:
-            log.warning("job %s failed: %s", job.get("id"), error.code)
+            log.warning("job %s failed: %s", job.get("id"), error.for_operators)
             return {"error": f"{error.code}: {error.message}"}
 
 

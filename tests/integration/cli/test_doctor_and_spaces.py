@@ -170,5 +170,49 @@ def test_a_space_is_not_recorded_from_who_cannot_answer(
     ended = run("spaces", "record", "bge-m3", "--provider", "openrouter", env=fake.environ("openrouter"))
 
     assert ended.returncode == 1
-    assert ended.stderr.endswith("Error: a vector is zero\n")
+    assert ended.stderr.endswith("Error: bad_answer: a vector is zero\n")
     assert not (tmp_path / "spaces").exists()
+
+
+def test_the_doctor_prints_the_providers_own_reason(run: Run, fake: FakeProviders) -> None:
+    fake.fault("groq", Fault.BAD_REQUEST)
+
+    ended = run("doctor", "--live", env={**fake.environ("groq"), "COLUMNS": "400"})
+
+    assert ended.returncode == 1
+    assert "bad_request: answered 400: some_error: as scripted" in ended.stdout
+
+
+def test_the_doctor_takes_keys_from_the_file(run: Run, fake: FakeProviders, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.env"
+    keys.write_text("GROQ_API_KEY=good-key\n")
+    wrong = {**fake.environ("groq"), "GROQ_API_KEY": "wrong", "PROVIDER_KEYS_FILE": str(keys)}
+
+    ended = run("doctor", "--live", env=wrong)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert " ok " in ended.stdout
+
+
+def test_a_bad_file_of_keys_is_a_sentence_without_a_key(run: Run, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.env"
+    keys.write_text("GROQ_API_KEY=gsk-canary\ngsk-canary\n")
+
+    ended = run("doctor", env={"PROVIDER_KEYS_FILE": str(keys)})
+
+    assert ended.returncode == 1
+    assert "line 2 is not NAME=value" in ended.stderr
+    assert "canary" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_reason_of_a_recording_that_failed_is_printed(
+    run: Run, fake: FakeProviders, tmp_path: Path
+) -> None:
+    fake.fault("openrouter", Fault.BAD_KEY)
+    space = ("spaces", "record", "bge-m3", "--provider", "openrouter", "--output", str(tmp_path / "s.json"))
+
+    ended = run(*space, env=fake.environ("openrouter"))
+
+    assert ended.returncode == 1
+    assert "bad_key: answered 401: as scripted" in ended.stderr

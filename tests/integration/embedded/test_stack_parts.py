@@ -17,7 +17,12 @@ from gifty_compute.embedded.errors import EmbeddedError
 from gifty_compute.embedded.private import read_or_make_secret
 from gifty_compute.settings import FACADE_THREADS
 from gifty_compute.stack.credentials import Credentials, read_or_make_credentials
-from gifty_compute.stack.environment import PROVIDER_KEYS, children_environment, choose_logic
+from gifty_compute.stack.environment import (
+    PROVIDER_KEYS,
+    children_environment,
+    choose_logic,
+    with_keys_file,
+)
 from gifty_compute.stack.interrupts import Interrupts
 from gifty_compute.stack.options import Options
 from gifty_compute.stack.ports import choose_addresses
@@ -239,3 +244,19 @@ def test_handlers_are_restored() -> None:
 
     assert inside is not signal.SIG_IGN
     assert signal.signal(signal.SIGTERM, before) is signal.SIG_IGN
+
+
+def test_keys_of_the_data_directory_are_the_childrens(tmp_path: Path) -> None:
+    (tmp_path / "keys.env").write_text("GROQ_API_KEY=x\n")
+
+    environ = with_keys_file({"A": "b"}, tmp_path)
+
+    assert environ == {"A": "b", "PROVIDER_KEYS_FILE": str(tmp_path / "keys.env")}
+    assert choose_logic(environ, Path("/checkout"), pytest.fail) == Path("/checkout/configs/logic.yaml")
+
+
+def test_a_named_file_of_keys_wins_and_none_is_none(tmp_path: Path) -> None:
+    assert with_keys_file({}, tmp_path) == {}
+    (tmp_path / "keys.env").write_text("GROQ_API_KEY=x\n")
+
+    assert with_keys_file({"PROVIDER_KEYS_FILE": "/mine"}, tmp_path) == {"PROVIDER_KEYS_FILE": "/mine"}
