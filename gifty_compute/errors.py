@@ -206,7 +206,8 @@ class ProviderError(GiftyComputeError):
     """A provider could not or would not answer.
 
     The message is ours alone: providers quote inputs and tracebacks in theirs. `retry_after` is in seconds,
-    None where the provider did not say.
+    None where the provider did not say. `is_load` says that only our own work in front of this one was in the
+    way: it tells nothing about the provider, and a caller with more time may be answered.
     """
 
     code = "provider_error"
@@ -219,11 +220,13 @@ class ProviderError(GiftyComputeError):
         failure: Failure = Failure.FAILOVER,
         code: str | None = None,
         retry_after: float | None = None,
+        is_load: bool = False,
     ) -> None:
         super().__init__(message or code)
         self.failure = failure
         self.code = code or type(self).code
         self.retry_after = retry_after
+        self.is_load = is_load
 
 
 class NoRoute(GiftyComputeError):

@@ -169,7 +169,8 @@ class Walk(Generic[T]):
         if self.call.deadline.expired or self._timed_out:
             # A timeout may end the attempt a moment before the deadline that it was of.
             return DeadlineExceeded(f"no answer within the deadline ({told})")
-        waits = [self._wait(candidate) for candidate in self.candidates]
+        asked = {name: error.retry_after or 0.0 for name, error in self._errors}
+        waits = [max(self._wait(one), asked.get(one.name, 0.0)) for one in self.candidates]
         asked_to_wait = all(error.retry_after is not None for _, error in self._errors)
         if asked_to_wait and waits and all(waits):
             return Unavailable(f"every provider must be left alone for now ({told})", retry_after=min(waits))

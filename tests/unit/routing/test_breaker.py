@@ -369,3 +369,18 @@ def test_names_that_callers_invent_are_not_remembered_for_ever(
 
     assert len(breakers.states()) == 3
     assert breakers.wait(candidate(), call()), "an open circuit was forgotten for one that is closed"
+
+
+@pytest.mark.parametrize("code", ["overloaded", "timeout"])
+def test_work_of_our_own_that_stands_in_the_way_opens_no_circuit(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    code: str,
+) -> None:
+    """K8: one caller with little time made the packaged model a 503 for all others, in all processes."""
+    fail(ProviderError(code=code, retry_after=4, is_load=True), times=10, seconds=5)
+
+    assert breakers.wait(candidate(), call()) is None
+    assert breakers.enter(candidate(), call())
