@@ -1,4 +1,7 @@
-"""An upstream that thinks for a second before each answer, for as many callers as come: `PORT SECONDS`."""
+"""An upstream that thinks before each chat and answers embeddings at once, for as many callers as come.
+
+Arguments: PORT SECONDS.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,16 @@ import asyncio
 import json
 import sys
 
-from benchmarks.servers import CHAT
+from benchmarks.servers import CHAT, EMBEDDING
 
-_BODY = json.dumps(CHAT, ensure_ascii=False).encode()
-_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
-    len(_BODY),
-    _BODY,
-)
+
+def _answer(body: object) -> bytes:
+    raw = json.dumps(body, ensure_ascii=False).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % len(raw) + raw
+
+
+_CHAT, _EMBEDDING = _answer(CHAT), _answer(EMBEDDING)
 
 
 async def serve(port: int, seconds: float) -> None:
@@ -28,9 +34,10 @@ async def serve(port: int, seconds: float) -> None:
                     0,
                 )
                 await reader.readexactly(length)
-                if head.startswith(b"POST"):
+                quick = b"/embeddings " in head.partition(b"\r\n")[0]
+                if head.startswith(b"POST") and not quick:
                     await asyncio.sleep(seconds)
-                writer.write(_ANSWER)
+                writer.write(_EMBEDDING if quick else _CHAT)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

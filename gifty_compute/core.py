@@ -52,6 +52,9 @@ from gifty_compute.settings import Settings
 
 __all__ = ["Core", "build"]
 
+# Of the local model, at most: all callers of a facade wait for the pass that is under way.
+_PASS_SECONDS = 0.25
+
 
 @dataclass(frozen=True)
 class Core:
@@ -124,7 +127,8 @@ def build(
     store = TaskStore(database, lambda: logic.current)
     leases = LeaseStore(database, lambda: logic.current, rng)
     announcer = Announcer(celery, clock)
-    inference = Inference(EngineShelf(lambda model: logic.current.recipe(model)), clock)
+    shelf = EngineShelf(lambda model: logic.current.recipe(model))
+    inference = Inference(shelf, clock, pass_seconds=_PASS_SECONDS)
     cache = settings.cache_redis_url
     high = build_high_road(
         environ or {},

@@ -216,7 +216,8 @@ class ProviderError(GiftyComputeError):
     The message is ours alone, and callers may read it: providers quote inputs and tracebacks in theirs.
     `reason` is what operators may read of the provider's own words: redacted, for logs and /ops, never for
     callers. `status` is that of HTTP, None where no answer came. `retry_after` is in seconds, None where the
-    provider did not say.
+    provider did not say. `is_load` says that only our own work in front of this one was in the way: it tells
+    nothing about the provider, and a caller with more time may be answered.
     """
 
     code = "provider_error"
@@ -231,6 +232,7 @@ class ProviderError(GiftyComputeError):
         retry_after: float | None = None,
         status: int | None = None,
         reason: str | None = None,
+        is_load: bool = False,
     ) -> None:
         super().__init__(message or code)
         self.status = status
@@ -238,6 +240,7 @@ class ProviderError(GiftyComputeError):
         self.failure = failure
         self.code = code or type(self).code
         self.retry_after = retry_after
+        self.is_load = is_load
 
     @property
     def for_operators(self) -> str:

@@ -77,10 +77,18 @@ class Inference:
     a fork."""
 
     def __init__(
-        self, shelf: EngineShelf, clock: Clock, *, most_tokens: int = _MOST_TOKENS, share: float = 1.0
+        self,
+        shelf: EngineShelf,
+        clock: Clock,
+        *,
+        most_tokens: int = _MOST_TOKENS,
+        share: float = 1.0,
+        pass_seconds: float | None = None,
     ) -> None:
-        """`share` of the time is computed, the rest left to whoever else uses the machine."""
+        """`share` of the time is computed, the rest left to whoever else uses the machine. A pass is planned to
+        last `pass_seconds` at most, by the pace of late, so that callers with little time get their turn."""
         self._shelf, self._clock, self._most_tokens = shelf, clock, most_tokens
+        self._pass_seconds = pass_seconds
         self._idle = 1 / share - 1
         self._begin()
         in_each_child(self._begin)
@@ -161,13 +169,21 @@ class Inference:
             self._thread.join()
 
     def _refuse_too_much(self, tokens: int, patience: float | None) -> None:
-        if not self._tokens:
+        if self._fits(tokens, patience):
             return
-        wait = self._tokens / self._pace if self._pace else 0.0
+        # Of orders that are over nothing is computed any more.
+        self._tokens = sum(order.job.tokens for order in self._orders if not order.over)
+        if not self._fits(tokens, patience):
+            wait = self._tokens / self._pace if self._pace else 0.0
+            raise Unavailable("the model is busy", retry_after=max(1.0, wait))
+
+    def _fits(self, tokens: int, patience: float | None) -> bool:
+        """Whether there is room for so many more, and time; a lone caller always finds both."""
+        if not self._tokens:
+            return True
         full = self._tokens + tokens > self._most_tokens
         late = patience is not None and self._pace and (self._tokens + tokens) / self._pace > patience
-        if full or late:
-            raise Unavailable("the model is busy", retry_after=max(1.0, wait))
+        return not (full or late)
 
     def _run(self) -> None:
         try:
@@ -206,11 +222,17 @@ class Inference:
         lengths = [order.job.rows[row].tokens for order, row in places]
         found = plan(
             lengths,
-            pass_tokens=self._budget(engine).tokens,
+            pass_tokens=self._pass_tokens(engine),
             row_tokens=self._row_tokens.get(engine.model, engine.row_tokens),
             packed=engine.packed,
         )
         return [[places[position] for position in one] for one in sorted(found, key=min)]
+
+    def _pass_tokens(self, engine: Engine) -> int:
+        most = self._budget(engine).tokens
+        if self._pass_seconds is None or not self._pace:
+            return most
+        return max(1, min(most, int(self._pace * self._pass_seconds)))
 
     def _make(self, places: list[_Place]) -> None:
         """One pass; of a broken one the halves, each for itself."""

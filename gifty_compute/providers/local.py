@@ -51,9 +51,12 @@ class LocalProvider:
                 failure=Failure.FAILOVER,
                 code="overloaded",
                 retry_after=error.retry_after,
+                is_load=True,
             ) from error
         except (TimeoutError, CancelledError) as error:
-            raise ProviderError("not done in time", failure=Failure.FAILOVER, code="timeout") from error
+            raise ProviderError(
+                "not done in time", failure=Failure.FAILOVER, code="timeout", is_load=True
+            ) from error
         except EngineError as error:
             raise ProviderError(error.message, failure=Failure.FAILOVER, code=error.code) from error
         used = result.pop("usage", None)

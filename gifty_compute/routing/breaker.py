@@ -225,6 +225,8 @@ def _provider(circuit: str) -> str:
 
 
 def _tells(error: ProviderError, seconds: float, call: Call) -> bool:
+    if error.is_load:
+        return False
     if error.code != "timeout":
         return True
     return seconds >= _TELLING_SHARE * call.logic.section(call.kind).timeout_ms / 1000

@@ -225,10 +225,11 @@ class Walk(Generic[T]):
         if self.call.deadline.expired or self._timed_out:
             # A timeout may end the attempt a moment before the deadline that it was of.
             return DeadlineExceeded(f"no answer within the deadline ({told})")
-        waits = [self._wait(candidate) for candidate in self.candidates]
+        may_recover = [(name, error) for name, error in self._errors if error.failure is Failure.RETRY]
+        asked = {name: error.retry_after or 0.0 for name, error in may_recover}
+        waits = [max(self._wait(one), asked.get(one.name, 0.0)) for one in self.candidates]
         if self._all_limited():
-            asked = [error.retry_after for _, error in self._errors if error.retry_after is not None]
-            soonest = min([*asked, *filter(None, waits)], default=_UNTOLD_WAIT_SECONDS)
+            soonest = min(filter(None, waits), default=_UNTOLD_WAIT_SECONDS)
             return ProvidersLimited(f"every provider is at its limit ({told})", retry_after=soonest)
         asked_to_wait = all(error.retry_after is not None for _, error in self._errors)
         if asked_to_wait and waits and all(waits):

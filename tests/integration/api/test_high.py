@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 
 from api import create_app
 from gifty_compute.core import Core, build
+from gifty_compute.errors import Unavailable
 from gifty_compute.settings import Settings
 from tests.integration.conftest import API
 
@@ -164,3 +166,24 @@ def test_production_logic_without_its_providers_says_not_served(settings: Settin
     assert answer.status_code == 422
     assert answer.json["error"]["code"] == "not_served"
     assert "runpod" in answer.json["error"]["message"]
+
+
+def test_a_caller_that_the_model_has_no_time_for_is_told_when_to_come_and_others_are_served(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K8: a refusal of the packaged model's opened its circuit, so everybody was refused."""
+    client = create_app(core).test_client()
+    embed = core.inference.submit
+
+    def busy(*arguments: Any, **more: Any) -> Any:
+        if more["patience"] < 5:
+            raise Unavailable("the model is busy", retry_after=4)
+        return embed(*arguments, **more)
+
+    monkeypatch.setattr(core.inference, "submit", busy)
+
+    hasty = [client.post("/v1/embeddings", json={"input": f"чай {n}"}, headers=API) for n in range(10)]
+    patient = client.post("/v1/embeddings", json={"input": "чай", "timeout_ms": 60_000}, headers=API)
+
+    assert {(answer.status_code, answer.headers["Retry-After"]) for answer in hasty} == {(503, "4")}
+    assert patient.status_code == 200

@@ -1,4 +1,4 @@
-"""The facade as it is deployed, under many requests at once: quick and slow work, clients, workers (P26, K8)."""
+"""The facade as it is deployed, under many requests at once: quick and slow work, clients, workers."""
 
 from __future__ import annotations
 

@@ -243,6 +243,46 @@ def test_who_would_wait_longer_than_its_patience_is_told_so_with_the_seconds(
     assert inference.tokens_per_second == 10
 
 
+def test_a_caller_is_not_refused_for_work_that_is_no_longer_wanted(
+    inference: Inference, ask: Ask, engine: Scripted
+) -> None:
+    ask("а" * 10).result(10)  # ten tokens a second
+    engine.held = True
+    running = ask("б" * 10)
+    assert engine.began.acquire(timeout=10)
+    assert engine.began.acquire(timeout=10)
+    wanted = [True]
+    given_up = ask("г" * 60, wanted=lambda: wanted[0])
+    with pytest.raises(Unavailable):
+        inference.submit("m", "echo", {"words": ["в" * 10]}, patience=5)
+
+    wanted[0] = False
+    served = inference.submit("m", "echo", {"words": ["в" * 10]}, patience=5)
+
+    engine.held = False
+    engine.go.release(10)
+    assert (running.result(10), served.result(10)) == ({"said": ["б" * 20]}, {"said": ["в" * 20]})
+    assert given_up.cancelled()
+
+
+def test_passes_are_planned_to_last_no_longer_than_they_may(engine: Scripted, clock: HandClock) -> None:
+    class Shelf(EngineShelf):
+        def get(self, model: str) -> Engine:
+            return engine
+
+    inference = Inference(Shelf(), clock, pass_seconds=0.5)
+    first = inference.submit("m", "echo", {"words": ["а" * 12]})  # twelve tokens a second, so six in a pass
+    first.result(10)
+
+    inference.submit("m", "echo", {"words": ["бб"] * 6}).result(10)
+    inference.submit("m", "echo", {"words": ["в" * 9, "г"]}).result(10)
+    inference.close()
+
+    sizes = [[len(word) for word in one] for one in engine.passes]
+    assert sizes[1:3] == [[2, 2, 2], [2, 2, 2]]
+    assert sorted(sizes[3:]) == [[1], [9]]  # a row that is longer than a pass goes alone
+
+
 def test_at_the_end_what_waits_is_cancelled_and_nothing_more_is_taken(
     inference: Inference, ask: Ask, engine: Scripted
 ) -> None:

@@ -509,3 +509,18 @@ def test_a_changed_key_begins_with_a_closed_circuit(candidate: Callable[..., Can
 
     assert old.circuit != new.circuit
     assert "key" not in old.circuit
+
+
+@pytest.mark.parametrize("code", ["overloaded", "timeout"])
+def test_work_of_our_own_that_stands_in_the_way_opens_no_circuit(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    code: str,
+) -> None:
+    """K8: one caller with little time made the packaged model a 503 for all others, in all processes."""
+    fail(ProviderError(code=code, retry_after=4, is_load=True), times=10, seconds=5)
+
+    assert breakers.wait(candidate(), call()) is None
+    assert breakers.enter(candidate(), call())
