@@ -12,14 +12,24 @@ from api.admission import admission
 from api.answers import json_answer
 from api.operation import core, operation, request_id
 from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask, call_of
-from gifty_compute.errors import ProviderError
-from gifty_compute.providers.base import QUIET, Usage
+from gifty_compute.errors import DeadlineExceeded, ProviderError
+from gifty_compute.providers.base import Usage
 from gifty_compute.routing.router import ChatStream
 from gifty_compute.wire.answers import ChatAnswer
 from gifty_compute.wire.llm import ChatRequest
 from gifty_compute.wire.task import Task
 
 __all__ = ["blueprint"]
+
+# A comment of server-sent events, which clients pass over. A silent stream says so once a second: with it
+# something is written every two seconds at least.
+_KEEP_ALIVE, _KEEP_ALIVE_SECONDS = b": keep-alive\n\n", 0.9
+# By code: what this service says where it ended a stream; empty where the error's own words say it.
+_ENDED_BY_US = {
+    "timeout": "",
+    "stream_too_long": "",
+    "response_too_large": "the provider sent more than is read of one answer",
+}
 
 blueprint = Blueprint("chat", __name__)
 
@@ -52,10 +62,13 @@ def chat(body: ChatRequest) -> Response:
 
 
 def _streamed(body: ChatRequest) -> Response:
-    call = call_of("llm", body, body.payload())
+    call, timeouts = call_of("llm", body, body.payload())
     leave = admission().enter()
     try:
         stream = core().high.router.stream(call)
+    except DeadlineExceeded as error:
+        leave()
+        raise timeouts.advice(error) from error
     except BaseException:
         leave()
         raise
@@ -86,6 +99,8 @@ class _Events:
         request_id: str,
     ) -> None:
         self._stream, self._about = stream, about
+        self._clock = core().clock
+        self._spoke = self._clock.monotonic()
         self._with_usage, self._request_id = with_usage, request_id
         self._leave: Callable[[], None] | None = leave
         self._events = self._make()
@@ -108,9 +123,10 @@ class _Events:
         yield self._chunk({"role": "assistant", "content": ""}, None)
         try:
             for delta in self._stream.deltas:
-                if delta is QUIET:
-                    # Only who writes learns that the client has hung up.
-                    yield b": the model is at work\n\n"
+                if not (delta.text or delta.finish_reason) and self._is_time_to_speak():
+                    # Proxies end what is silent, and only by writing does it show that the client hung up.
+                    self._spoke = self._clock.monotonic()
+                    yield _KEEP_ALIVE
                 usage = delta.usage or usage
                 if delta.text:
                     yield self._chunk({"content": delta.text}, None)
@@ -118,16 +134,29 @@ class _Events:
                     yield self._chunk({}, delta.finish_reason)
         except ProviderError as error:
             # Too late for another provider and for a status: the client learns it where it reads.
-            detail = {"type": "upstream_error", "code": error.code, "message": "the provider broke off"}
-            yield _event({"error": {**detail, "param": None, "request_id": self._request_id}})
+            yield _event({"error": {**_told(error), "param": None, "request_id": self._request_id}})
             return
         if self._with_usage:
             yield _event({**self._about, "choices": [], "usage": _usage(usage)})
         yield b"data: [DONE]\n\n"
 
+    def _is_time_to_speak(self) -> bool:
+        return self._clock.monotonic() - self._spoke >= _KEEP_ALIVE_SECONDS
+
     def _chunk(self, delta: dict[str, str], finish_reason: str | None) -> bytes:
+        self._spoke = self._clock.monotonic()
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         return _event({**self._about, "choices": [choice]})
+
+
+def _told(error: ProviderError) -> dict[str, str]:
+    """Type, code and message of an error in the middle of a stream: what ended it, this service or the
+    provider."""
+    if error.code in _ENDED_BY_US:
+        message = f"this service ended the stream: {_ENDED_BY_US[error.code] or error.message}"
+        return {"type": "timeout_error", "code": error.code, "message": message}
+    message = "the provider broke off in the middle of its answer"
+    return {"type": "upstream_error", "code": error.code, "message": message}
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -44,6 +44,8 @@ _STATUSES = {
 _SPENT = "spend_limit_reached"
 _SPENT_TEXTS = ("You have reached your specified API usage limits", "Your credit balance is too low")
 _DISABLED = "organization_on_hold"
+# The deltas of a model's thinking.
+_THOUGHTS = frozenset({"thinking_delta", "signature_delta"})
 # `minimal` is the least that Anthropic knows; `none` switches thinking off instead.
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high"}
 
@@ -82,7 +84,8 @@ class _Reader:
             case "message_start":
                 self.used = _later(self.used, dig(event, "message", "usage"))
             case "content_block_delta":
-                return Delta(_text(event.get("delta"), "text_delta"))
+                thought = str(dig(event, "delta", "type")) in _THOUGHTS
+                return Delta(_text(event.get("delta"), "text_delta"), is_thinking=thought)
             case "message_delta":
                 self.used = _later(self.used, event.get("usage"))
                 return Delta("", _reason(dig(event, "delta", "stop_reason")), _usage(self.used))

@@ -10,7 +10,18 @@ from gifty_compute.clock import Deadline
 from gifty_compute.logic.file import SpaceSection
 from gifty_compute.logic.logic import Offer
 
-__all__ = ["QUIET", "Ask", "Delta", "Provider", "Reply", "Site", "StreamingProvider", "Usage"]
+__all__ = [
+    "PROGRESS",
+    "QUIET",
+    "THINKING",
+    "Ask",
+    "Delta",
+    "Provider",
+    "Reply",
+    "Site",
+    "StreamingProvider",
+    "Usage",
+]
 
 
 @dataclass(frozen=True)
@@ -84,10 +95,18 @@ class Delta:
     usage: Usage | None = None
     cost_usd: float | None = None
     """Of the whole answer, as the provider itself says; None where it does not."""
+    is_sign: bool = True
+    """Whether the provider sent something; False of QUIET alone."""
+    is_thinking: bool = False
+    """Whether the provider sent a part of the model's thinking, which is not part of the answer."""
 
 
-QUIET = Delta()
-"""In place of a piece while none comes: whoever passes a stream on can look whether anybody still listens."""
+QUIET = Delta(is_sign=False)
+"""Nothing came for about a second. The reader of a stream can look whether its own caller still listens."""
+PROGRESS = Delta()
+"""The provider sent something that holds no text: a comment, a ping, the role of the answer."""
+THINKING = Delta(is_thinking=True)
+"""The provider sent a part of the model's thinking."""
 
 
 class Provider(Protocol):
@@ -115,6 +134,7 @@ class StreamingProvider(Provider, Protocol):
         """The answer's pieces. Closing the iterator ends the exchange with the provider.
 
         Raises ProviderError at the first `next` as well as later; the last Delta has a finish_reason.
-        QUIET may come at any time.
+        Whatever the provider sends is a Delta, also where it has no text: silence alone ends a stream. QUIET
+        may come at any time.
         """
         ...

@@ -15,6 +15,9 @@ __all__ = ["chat_piece", "chat_reply", "chat_request", "cost_of", "refuse_error"
 
 _REASONS = {"stop": STOPPED, "eos": STOPPED, "length": CUT, "content_filter": REFUSED}
 
+# Where servers of this form put the model's thinking: DeepSeek and vLLM, Groq, OpenRouter.
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")
+
 
 def chat_request(ask: Ask, dialect: Dialect = PLAIN) -> dict[str, Any]:
     """The body for /chat/completions."""
@@ -51,7 +54,8 @@ def chat_piece(ask: Ask, chunk: dict[str, Any], dialect: Dialect = PLAIN) -> Del
     text = dig(choice, "delta", "content")
     if not (text is None or isinstance(text, str)):
         raise bad_answer("streamed something that is no text")
-    return Delta(text or "", _reason(choice), usage_of(chunk), cost_of(ask, chunk))
+    thought = any(dig(choice, "delta", name) for name in _THOUGHTS)
+    return Delta(text or "", _reason(choice), usage_of(chunk), cost_of(ask, chunk), is_thinking=thought)
 
 
 def refuse_error(body: dict[str, Any], dialect: Dialect = PLAIN) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gifty_compute.errors import Failure, InvalidRequest, ProviderError
-from gifty_compute.providers.base import QUIET, Ask, Delta
+from gifty_compute.providers.base import PROGRESS, QUIET, THINKING, Ask, Delta
 from gifty_compute.providers.failures import bad_answer
 from gifty_compute.wire.questions import in_words, unfenced
 
@@ -66,18 +66,24 @@ def finished(ask: Ask, text: str, reason: str) -> dict[str, Any]:
     return {"content": text, "finish_reason": reason}
 
 
-def streamed(events: Generator[bytes, None, None], read: Callable[[bytes], Delta | None]) -> Iterator[Delta]:
+def streamed(
+    events: Generator[bytes | None, None, None], read: Callable[[bytes], Delta | None]
+) -> Iterator[Delta]:
     """A stream's text as it comes, then one last Delta with the finish reason, the usage and the cost.
 
-    `events` are those of an Exchange; `read` says what one holds, None if it is the end of all. Reason and
-    usage may be told at any time. Raises ProviderError: cut_off where no reason was told; where there was no
+    Events without text come as PROGRESS or THINKING. `events` are those of an Exchange; `read` says what one
+    holds, None if it is the end of all. Reason and usage may be told at any time. Raises ProviderError:
+    cut_off where no reason was told; where there was no
     text, what `finished` would raise. Closes `events` in any case.
     """
     has_text, reason, usage, cost = False, None, None, None
     with closing(events):
         for data in events:
-            if not data:
+            if data is None:
                 yield QUIET
+                continue
+            if not data:
+                yield PROGRESS
                 continue
             piece = read(data)
             if piece is None:
@@ -87,6 +93,8 @@ def streamed(events: Generator[bytes, None, None], read: Callable[[bytes], Delta
             has_text = has_text or bool(piece.text.strip())
             if piece.text:
                 yield Delta(piece.text)
+            else:
+                yield THINKING if piece.is_thinking else PROGRESS
     if reason is None:
         raise bad_answer("the stream ended before the answer did", code="cut_off")
     if not has_text:

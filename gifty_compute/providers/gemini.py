@@ -59,9 +59,9 @@ class GeminiProvider:
 
     def stream(self, ask: Ask) -> Iterator[Delta]:
         path = _path(ask, "streamGenerateContent") + "?alt=sse"
-        events = self._exchange.events(
-            ask, path, _request(ask), headers=_headers(ask), judge=partial(_error, ask)
-        )
+        # Without the server's timeout: a stream may last as long as it flows.
+        headers = {"x-goog-api-key": ask.site.key}
+        events = self._exchange.events(ask, path, _request(ask), headers=headers, judge=partial(_error, ask))
         return streamed(events, _piece)
 
     def _embed(self, ask: Ask) -> Reply:
@@ -166,7 +166,9 @@ def _reply(ask: Ask, body: dict[str, Any]) -> Reply:
 
 def _piece(data: bytes) -> Delta:
     chunk = event_object(data)
-    return Delta(_text(chunk), _reason(chunk), _usage(chunk))
+    parts = dig(chunk, "candidates", 0, "content", "parts")
+    thought = any(dig(part, "thought") is True for part in parts) if isinstance(parts, list) else False
+    return Delta(_text(chunk), _reason(chunk), _usage(chunk), is_thinking=thought)
 
 
 def _text(body: dict[str, Any]) -> str:

@@ -195,6 +195,9 @@ class Breakers:
 
 
 def _tells(error: ProviderError, seconds: float, call: Call) -> bool:
+    if error.code == "stream_too_long":
+        # Our own bound; the provider was sending.
+        return False
     if error.code != "timeout":
         return True
     return seconds >= _TELLING_SHARE * call.logic.section(call.kind).timeout_ms / 1000

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
-from gifty_compute.clock import Deadline, ExtendableDeadline
+from gifty_compute.clock import Deadline
 from gifty_compute.errors import Failure, InvalidRequest, InvalidResult, ProviderError
 from gifty_compute.logic.file import AdapterName
 from gifty_compute.providers import by_llm
 from gifty_compute.providers.access import Access
 from gifty_compute.providers.base import QUIET, Ask, Delta, Provider, Reply, StreamingProvider
+from gifty_compute.routing.beginning import Begun, begin, silence_of
 from gifty_compute.routing.call import Answer, Call, Next, Stage
 from gifty_compute.routing.cost import cost_usd
 from gifty_compute.routing.guard import Candidate, Guard, Observer, Outcome
@@ -78,7 +79,8 @@ class Router:
 
     def stream(self, call: Call) -> ChatStream:
         """The same for a language model's answer, piece by piece: another provider is asked only before the
-        first piece."""
+        first piece. The call's deadline is that of the first sign of life; then silence alone ends it."""
+        call = replace(call, is_stream=True)
         candidates = [
             candidate
             for candidate in self._candidates(call)
@@ -87,9 +89,8 @@ class Router:
         begin = partial(self._begin, call)
         walk = Walk(call, candidates, self._guards, self._observers, begin, self._rng)
         found = walk.run()
-        first, rest = found.value
         offer = found.candidate.offer
-        deltas = self._watched(call, found.candidate, first, rest)
+        deltas = self._watched(call, found.candidate, found.value)
         # A generator that never began has nothing to close: the exchange would stay open.
         next(deltas)
         return ChatStream(found.candidate.name, offer.model_name, found.attempts, deltas)
@@ -150,37 +151,30 @@ class Router:
         space = call.logic.space(call.space) if call.space else None
         return Ask(candidate.offer, candidate.site, payload, deadline, space, call.request_id)
 
-    def _begin(
-        self, call: Call, candidate: Candidate, deadline: Deadline
-    ) -> tuple[tuple[Delta, Iterator[Delta]], None]:
-        """The first piece, within the attempt's share, and the rest, within what the whole call has."""
-        growing = ExtendableDeadline(deadline.at, deadline.clock)
+    def _begin(self, call: Call, candidate: Candidate, deadline: Deadline) -> tuple[Begun, None]:
+        """The first sign of an answer, within the attempt's share, and the rest, as long as it flows."""
+        silence = silence_of(call, deadline)
         provider = self._providers[candidate.offer.section.adapter]
         assert isinstance(provider, StreamingProvider)
-        deltas = provider.stream(self._ask_of(call, candidate, growing))
-        for delta in deltas:
-            if delta.text or delta.finish_reason:
-                growing.extend(call.deadline)
-                return (delta, deltas), None
-        raise ProviderError("the stream held nothing", failure=Failure.FAILOVER, code="bad_answer")
+        return begin(provider.stream(self._ask_of(call, candidate, silence)), silence), None
 
-    def _watched(
-        self, call: Call, candidate: Candidate, first: Delta, rest: Iterator[Delta]
-    ) -> Iterator[Delta]:
+    def _watched(self, call: Call, candidate: Candidate, begun: Begun) -> Iterator[Delta]:
         """QUIET, then all pieces; the guards learn at the end how it went."""
-        clock = call.deadline.clock
+        clock, first, rest = call.deadline.clock, begun.first, begun.rest
         began, usage, said_usd = clock.monotonic(), first.usage, first.cost_usd
         error: ProviderError | None = None
         try:
             yield QUIET
             yield first
             for delta in rest:
+                if delta.is_sign:
+                    begun.silence.progress()
                 usage = delta.usage or usage
                 said_usd = delta.cost_usd if delta.cost_usd is not None else said_usd
                 yield delta
         except ProviderError as broken:
-            error = broken
-            raise
+            error = begun.why(broken)
+            raise error from broken
         finally:
             close = getattr(rest, "close", None)
             if close is not None:
@@ -188,7 +182,7 @@ class Router:
             seconds = clock.monotonic() - began
             reply = None if error else Reply({}, usage, said_usd)
             cost = cost_usd(candidate.offer, reply) if reply else None
-            outcome = Outcome(seconds, reply, error, cost)
+            outcome = Outcome(seconds, reply, error, cost, begun.first_seconds)
             for observer in self._observers:
                 observer.left(candidate, call, outcome)
 

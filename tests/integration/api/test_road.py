@@ -181,7 +181,10 @@ def test_when_all_providers_are_at_their_limit_the_caller_learns_the_shortest_wa
     answer = create_app(core).test_client().post("/v1/chat/completions", json=CHAT, headers=API)
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "30"), answer.json
-    assert (answer.json["error"]["type"], answer.json["error"]["code"]) == ("rate_limit_error", "rate_limited")
+    assert (answer.json["error"]["type"], answer.json["error"]["code"]) == (
+        "rate_limit_error",
+        "rate_limited",
+    )
     assert [len(fake.calls(provider)) for provider in ("anthropic", "groq")] == [1, 1]
 
 

@@ -370,3 +370,14 @@ def test_names_that_callers_invent_are_not_remembered_for_ever(
 
     assert len(breakers.states()) == 3
     assert breakers.wait(candidate(), call()), "an open circuit was forgotten for one that is closed"
+
+
+def test_a_stream_that_we_ended_because_it_was_too_long_is_no_failure_of_its_provider(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    fail(failed(code="stream_too_long"), times=9, seconds=3600)
+
+    assert breakers.wait(candidate(), call()) is None
