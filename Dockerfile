@@ -27,4 +27,4 @@ COPY workers/ workers/
 RUN python -m compileall -q gifty_compute api workers celeryconfig.py
 USER gifty
 EXPOSE 8000
-CMD ["python", "-m", "granian", "--interface", "wsgi", "--workers", "1", "--blocking-threads", "640", "--host", "0.0.0.0", "--port", "8000", "--http", "1", "--backlog", "4096", "--backpressure", "8192", "--no-ws", "api.wsgi:app"]
+CMD ["python", "-m", "api.server", "--interface", "wsgi", "--workers", "1", "--blocking-threads", "640", "--host", "0.0.0.0", "--port", "8000", "--http", "1", "--backlog", "4096", "--backpressure", "8192", "--no-ws", "api.wsgi:app"]

@@ -16,9 +16,9 @@ from api.answers import json_answer
 from api.operation import caller, core, operation, request_id
 from api.places import Leave
 from api.road import ERRORS, GIVES, HEADERS, answer_headers, as_task, ask, call_of, place_of
-from gifty_compute.errors import ProviderError
+from gifty_compute.errors import DeadlineExceeded, ProviderError
 from gifty_compute.logging import InContext
-from gifty_compute.providers.base import QUIET, Usage
+from gifty_compute.providers.base import Usage
 from gifty_compute.routing.router import ChatStream
 from gifty_compute.wire.answers import ChatAnswer
 from gifty_compute.wire.llm import ChatRequest
@@ -27,6 +27,16 @@ from gifty_compute.wire.task import Task
 __all__ = ["blueprint"]
 
 log = logging.getLogger(__name__)
+
+# A comment of server-sent events, which clients pass over. A silent stream says so once a second: with it
+# something is written every two seconds at least.
+_KEEP_ALIVE, _KEEP_ALIVE_SECONDS = b": keep-alive\n\n", 0.9
+# By code: what this service says where it ended a stream; empty where the error's own words say it.
+_ENDED_BY_US = {
+    "timeout": "",
+    "stream_too_long": "",
+    "response_too_large": "the provider sent more than is read of one answer",
+}
 
 blueprint = Blueprint("chat", __name__)
 
@@ -59,11 +69,14 @@ def chat(body: ChatRequest) -> Response:
 
 
 def _streamed(body: ChatRequest) -> Response:
-    call = call_of("llm", body, body.payload())
+    call, timeouts = call_of("llm", body, body.payload())
     with ExitStack() as held:
         held.enter_context(rate.admitted(core(), call))
         held.callback(admission().enter(place_of(call), caller(), call.deadline.remaining))
-        stream = core().high.router.stream(call)
+        try:
+            stream = core().high.router.stream(call)
+        except DeadlineExceeded as error:
+            raise timeouts.advice(error) from error
         leave = held.pop_all().close
     headers = {
         "X-Gifty-Provider": stream.provider,
@@ -92,6 +105,8 @@ class _Events:
         request_id: str,
     ) -> None:
         self._stream, self._about = stream, about
+        self._clock = core().clock
+        self._spoke = self._clock.monotonic()
         self._with_usage, self._request_id = with_usage, request_id
         self._leave: Leave | None = leave
         self._events = InContext(self._make())
@@ -114,9 +129,10 @@ class _Events:
         yield self._chunk({"role": "assistant", "content": ""}, None)
         try:
             for delta in self._stream.deltas:
-                if delta is QUIET:
-                    # Only who writes learns that the client has hung up.
-                    yield b": the model is at work\n\n"
+                if not (delta.text or delta.finish_reason) and self._is_time_to_speak():
+                    # Proxies end what is silent, and only by writing does it show that the client hung up.
+                    self._spoke = self._clock.monotonic()
+                    yield _KEEP_ALIVE
                 usage = delta.usage or usage
                 if delta.text:
                     yield self._chunk({"content": delta.text}, None)
@@ -127,16 +143,29 @@ class _Events:
             log.warning(
                 "a streamed answer breaks off: %s", error.code, extra={"provider": self._stream.provider}
             )
-            detail = {"type": "upstream_error", "code": error.code, "message": "the provider broke off"}
-            yield _event({"error": {**detail, "param": None, "request_id": self._request_id}})
+            yield _event({"error": {**_told(error), "param": None, "request_id": self._request_id}})
             return
         if self._with_usage:
             yield _event({**self._about, "choices": [], "usage": _usage(usage)})
         yield b"data: [DONE]\n\n"
 
+    def _is_time_to_speak(self) -> bool:
+        return self._clock.monotonic() - self._spoke >= _KEEP_ALIVE_SECONDS
+
     def _chunk(self, delta: dict[str, str], finish_reason: str | None) -> bytes:
+        self._spoke = self._clock.monotonic()
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         return _event({**self._about, "choices": [choice]})
+
+
+def _told(error: ProviderError) -> dict[str, str]:
+    """Type, code and message of an error in the middle of a stream: what ended it, this service or the
+    provider."""
+    if error.code in _ENDED_BY_US:
+        message = f"this service ended the stream: {_ENDED_BY_US[error.code] or error.message}"
+        return {"type": "timeout_error", "code": error.code, "message": message}
+    message = "the provider broke off in the middle of its answer"
+    return {"type": "upstream_error", "code": error.code, "message": message}
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -66,6 +66,8 @@ def _ours(error: errors.GiftyComputeError) -> Response:
             answer = _answer(status, type_, error.code, error.message, getattr(error, "param", None))
             if isinstance(error, errors.Unavailable):
                 answer.headers["Retry-After"] = str(math.ceil(error.retry_after))
+            if isinstance(error, errors.TimeoutTooLong):
+                answer.headers["X-Gifty-Max-Timeout-Ms"] = str(error.most_ms)
             if isinstance(error, _FINAL):
                 answer.headers["x-should-retry"] = "false"
             if status == 401:

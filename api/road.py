@@ -12,8 +12,9 @@ from api.facade import this_request
 from api.operation import caller, core, request_id
 from api.tasks import submit
 from gifty_compute.clock import Deadline
-from gifty_compute.errors import InvalidRequest
+from gifty_compute.errors import DeadlineExceeded, InvalidRequest
 from gifty_compute.logic.logic import Logic
+from gifty_compute.logic.timeouts import Timeouts, timeouts_of
 from gifty_compute.routing.call import Answer, Call
 from gifty_compute.wire.body import Deliverable
 from gifty_compute.wire.task import SubmitRequest
@@ -31,13 +32,16 @@ _QUICK = frozenset({"embedding", "rerank", "classify"})
 
 def ask(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Logic, Answer]:
     """The router's answer, and the logic that it was found by."""
-    call = call_of(kind, body, payload)
+    call, timeouts = call_of(kind, body, payload)
     # Waiting for a place is part of the call's time.
     with (
         rate.admitted(core(), call),
         admission().place(place_of(call), caller(), call.deadline.remaining),
     ):
-        return call.logic, core().high.router.run(call)
+        try:
+            return call.logic, core().high.router.run(call)
+        except DeadlineExceeded as error:
+            raise timeouts.advice(error) from error
 
 
 def place_of(call: Call) -> Kind:
@@ -46,29 +50,30 @@ def place_of(call: Call) -> Kind:
     return Kind.QUICK if quick else Kind.SLOW
 
 
-def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
-    """The call that a body makes. Raises InvalidRequest."""
+def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Call, Timeouts]:
+    """The call that a body makes, and the time that it has. Raises InvalidRequest."""
     if this_request().header("HTTP_IDEMPOTENCY_KEY") is not None:
         raise InvalidRequest(
             "Idempotency-Key does not go with priority high", param="Idempotency-Key", code="wrong_priority"
         )
     logic = core().logic
     this_request().logic_version = logic.version
-    section = logic.section(kind)
-    timeout_ms = body.timeout_ms or section.timeout_ms
-    if timeout_ms > section.max_timeout_ms:
-        raise InvalidRequest(f"timeout_ms is at most {section.max_timeout_ms} here", param="timeout_ms")
+    began = core().clock.monotonic()
     placed = logic.place(kind, payload)
-    return Call(
+    timeouts = timeouts_of(logic.section(kind), placed, body.timeout_ms)
+    call = Call(
         logic=logic,
         kind=kind,
         model=logic.model(kind, placed["model"]),
         payload=placed,
-        deadline=Deadline.after(timeout_ms / 1000, core().clock),
+        deadline=Deadline(began + timeouts.total, core().clock),
         request_id=request_id(),
         client=caller(),
         never=_askers(logic) if this_request().header("HTTP_X_GIFTY_HOP") else frozenset(),
+        attempt_seconds=timeouts.attempt,
+        silence_seconds=timeouts.silence,
     )
+    return call, timeouts
 
 
 def _askers(logic: Logic) -> frozenset[str]:

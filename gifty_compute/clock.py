@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Clock", "Deadline", "ExtendableDeadline", "SystemClock"]
+__all__ = ["Clock", "Deadline", "SilenceDeadline", "SystemClock"]
 
 
 class Clock(Protocol):
@@ -64,9 +64,30 @@ class Deadline:
         return Deadline(self.clock.monotonic() + fraction * self.remaining, self.clock)
 
 
-class ExtendableDeadline(Deadline):
-    """A deadline that whoever made it may move, while others are already waiting by it."""
+class SilenceDeadline(Deadline):
+    """The moment by which the next sign of life of a stream must come; each sign moves it.
 
-    def extend(self, to: Deadline) -> None:
-        """From now on it is that moment."""
-        object.__setattr__(self, "at", to.at)
+    Until the first sign it is the moment that it was made with, afterwards `silence` seconds after the last
+    sign. It is never more than `longest` seconds after it was made. One thread moves it while others may
+    already wait by it.
+    """
+
+    silence: float
+    longest: float
+    last: float
+
+    def __init__(self, first: Deadline, *, silence: float, longest: float) -> None:
+        last = first.clock.monotonic() + longest
+        super().__init__(min(first.at, last), first.clock)
+        object.__setattr__(self, "silence", silence)
+        object.__setattr__(self, "longest", longest)
+        object.__setattr__(self, "last", last)
+
+    def progress(self) -> None:
+        """Something came: the silence begins anew."""
+        object.__setattr__(self, "at", min(self.clock.monotonic() + self.silence, self.last))
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is the end of the longest time, and no sign moves it any more."""
+        return self.at >= self.last

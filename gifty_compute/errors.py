@@ -4,6 +4,7 @@ GiftyComputeError
 ├── InvalidRequest            the caller's fault: `param` names the field
 │   ├── MalformedBody         not JSON, nested too deep
 │   ├── TooLarge              over a size limit
+│   ├── TimeoutTooLong        `timeout_ms` over the route's maximum
 │   └── UnsupportedMedia      content type or encoding
 ├── Unauthorized
 ├── NotFound
@@ -51,6 +52,7 @@ __all__ = [
     "ProvidersLimited",
     "StoreUnavailable",
     "TaskFinished",
+    "TimeoutTooLong",
     "TooLarge",
     "TransportError",
     "Unauthorized",
@@ -101,6 +103,24 @@ class TooLarge(InvalidRequest):
     """The body is over the limit."""
 
     code = "too_large"
+
+
+class TimeoutTooLong(InvalidRequest):
+    """The timeout that the caller names is longer than its route allows."""
+
+    code = "timeout_too_long"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = "timeout_ms",
+        code: str | None = None,
+        most_ms: int = 0,
+    ) -> None:
+        """`most_ms` is the route's maximum."""
+        super().__init__(message, param=param, code=code)
+        self.most_ms = most_ms
 
 
 class UnsupportedMedia(InvalidRequest):

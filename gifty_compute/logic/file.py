@@ -58,6 +58,9 @@ class RouteSection(Section):
     """How long one kind of high-priority work may take, and who is asked first."""
 
     timeout_ms: int = Field(default=2000, ge=1)
+    timeout_ms_per_1000_tokens: int = Field(
+        default=8000, ge=0, le=600_000, description="What the work of a request adds to timeout_ms."
+    )
     max_timeout_ms: int = Field(default=60_000, ge=1)
     order: Order = "configured"
 
@@ -72,8 +75,20 @@ class LlmSection(RouteSection):
     model_embedding: Name = "bge-m3"
     embedding_provider: Name = "runpod"
     timeout_ms: int = Field(default=60_000, ge=1)
+    timeout_ms_per_1000_tokens: int = Field(
+        default=1000, ge=0, le=600_000, description="What the messages of a request add to timeout_ms."
+    )
+    timeout_ms_per_1000_answer_tokens: int = Field(
+        default=20_000, ge=0, le=600_000, description="What the answer that is allowed adds to timeout_ms."
+    )
     max_timeout_ms: int = Field(default=600_000, ge=1)
     max_tokens: int = Field(default=1000, ge=1, description="Of an answer, where the caller does not say.")
+    silence_ms: int = Field(
+        default=60_000, ge=1, le=600_000, description="That a stream may be silent, if none names timeout_ms."
+    )
+    longest_stream_ms: int = Field(
+        default=3_600_000, ge=1, le=86_400_000, description="Of a stream that still flows."
+    )
 
 
 class FeaturesSection(Section):

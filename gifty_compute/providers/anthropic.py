@@ -37,6 +37,8 @@ _STATUSES = {
 _SPENT = "spend_limit_reached"
 _SPENT_TEXTS = ("You have reached your specified API usage limits", "Your credit balance is too low")
 _DISABLED = "organization_on_hold"
+# The deltas of a model's thinking.
+_THOUGHTS = frozenset({"thinking_delta", "signature_delta"})
 # `minimal` is the least that Anthropic knows; `none` switches thinking off instead.
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high"}
 
@@ -80,7 +82,9 @@ class _Reader:
                 if (begun := _usage(self.used)) is not None:
                     self.ask.meter.read(begun.input_tokens)
             case "content_block_delta":
-                return metered(self.ask, Delta(_text(event.get("delta"), "text_delta")))
+                thought = str(dig(event, "delta", "type")) in _THOUGHTS
+                text = _text(event.get("delta"), "text_delta")
+                return metered(self.ask, Delta(text, is_thinking=thought))
             case "message_delta":
                 self.used = _later(self.used, event.get("usage"))
                 self.ask.meter.tell(_usage(self.used))

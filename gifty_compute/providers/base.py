@@ -13,7 +13,18 @@ from gifty_compute.logic.logic import Offer
 from gifty_compute.providers.meter import Meter, Usage
 from gifty_compute.redaction import redacted, texts_in
 
-__all__ = ["QUIET", "Ask", "Delta", "Provider", "Reply", "Site", "StreamingProvider", "Usage"]
+__all__ = [
+    "PROGRESS",
+    "QUIET",
+    "THINKING",
+    "Ask",
+    "Delta",
+    "Provider",
+    "Reply",
+    "Site",
+    "StreamingProvider",
+    "Usage",
+]
 
 # Fields of a payload that hold nothing of what its caller wrote.
 _NO_CONTENT = frozenset({"model", "input_type", "max_tokens", "temperature", "json_mode"})
@@ -102,10 +113,18 @@ class Delta:
     """Of the whole answer, as the provider itself says; None where it does not."""
     said: Any = field(default=None, repr=False)
     """The provider's own word for the end; it stays within the adapters."""
+    is_sign: bool = True
+    """Whether the provider sent something; False of QUIET alone."""
+    is_thinking: bool = False
+    """Whether the provider sent a part of the model's thinking, which is not part of the answer."""
 
 
-QUIET = Delta()
-"""In place of a piece while none comes: whoever passes a stream on can look whether anybody still listens."""
+QUIET = Delta(is_sign=False)
+"""Nothing came for about a second. The reader of a stream can look whether its own caller still listens."""
+PROGRESS = Delta()
+"""The provider sent something that holds no text: a comment, a ping, the role of the answer."""
+THINKING = Delta(is_thinking=True)
+"""The provider sent a part of the model's thinking."""
 
 
 class Provider(Protocol):
@@ -134,6 +153,7 @@ class StreamingProvider(Provider, Protocol):
         """The answer's pieces. Closing the iterator ends the exchange with the provider.
 
         Raises ProviderError at the first `next` as well as later; the last Delta has a finish_reason.
-        QUIET may come at any time.
+        Whatever the provider sends is a Delta, also where it has no text: silence alone ends a stream. QUIET
+        may come at any time.
         """
         ...

@@ -14,6 +14,9 @@ from gifty_compute.wire.finish import REFUSED
 
 __all__ = ["chat_piece", "chat_reply", "chat_request", "cost_of", "refuse_error", "usage_of"]
 
+# Where servers of this form put the model's thinking: DeepSeek and vLLM, Groq, OpenRouter.
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")
+
 
 def chat_request(ask: Ask, dialect: Dialect = PLAIN) -> dict[str, Any]:
     """The body for /chat/completions."""
@@ -53,7 +56,8 @@ def chat_piece(ask: Ask, chunk: dict[str, Any], dialect: Dialect = PLAIN) -> Del
     said = choice.get("finish_reason")
     # Some servers send "" with every piece: it is no end.
     reason = ending(ask, said) if said not in (None, "") else None
-    return Delta(text or "", reason, usage_of(chunk), cost_of(ask, chunk), said)
+    thought = any(dig(choice, "delta", name) for name in _THOUGHTS)
+    return Delta(text or "", reason, usage_of(chunk), cost_of(ask, chunk), said, is_thinking=thought)
 
 
 def refuse_error(ask: Ask, body: dict[str, Any], dialect: Dialect = PLAIN) -> None:

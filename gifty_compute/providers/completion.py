@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gifty_compute.errors import Failure, InvalidRequest, InvalidResult, ProviderError
-from gifty_compute.providers.base import QUIET, Ask, Delta
+from gifty_compute.providers.base import PROGRESS, QUIET, THINKING, Ask, Delta
 from gifty_compute.providers.failures import bad_answer
 from gifty_compute.wire.finish import CUT, REFUSED, STOPPED, is_known, read_finish
 from gifty_compute.wire.questions import in_words, unfenced
@@ -93,20 +93,24 @@ def metered(ask: Ask, piece: Delta) -> Delta:
 
 
 def streamed(
-    ask: Ask, events: Generator[bytes, None, None], read: Callable[[bytes], Delta | None]
+    ask: Ask, events: Generator[bytes | None, None, None], read: Callable[[bytes], Delta | None]
 ) -> Iterator[Delta]:
     """A stream's text as it comes, then one last Delta with the finish reason, the usage and the cost.
 
-    `events` are those of an Exchange; `read` says what one holds, None if it is the end of all. Reason and
-    usage may be told at any time; without a reason the end of all is a `stop`. Raises ProviderError: cut_off
-    where neither was told; where there was no text, what `finished` would raise. Closes `events` in any case.
+    Events without text come as PROGRESS or THINKING. `events` are those of an Exchange; `read` says what one
+    holds, None if it is the end of all. Reason and usage may be told at any time; without a reason the end of
+    all is a `stop`. Raises ProviderError: cut_off where neither was told; where there was no text, what
+    `finished` would raise. Closes `events` in any case.
     """
     has_text, is_over = False, False
     reason, said, usage, cost = None, None, None, None
     with closing(events):
         for data in events:
-            if not data:
+            if data is None:
                 yield QUIET
+                continue
+            if not data:
+                yield PROGRESS
                 continue
             piece = read(data)
             if piece is None:
@@ -118,6 +122,8 @@ def streamed(
             has_text = has_text or bool(piece.text.strip())
             if piece.text:
                 yield Delta(piece.text)
+            else:
+                yield THINKING if piece.is_thinking else PROGRESS
     if reason is None and is_over:
         reason = STOPPED
     if reason is None:

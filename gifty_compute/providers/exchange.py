@@ -57,8 +57,8 @@ class Exchange:
         *,
         headers: Mapping[str, str],
         judge: Callable[[HttpResponse], ProviderError],
-    ) -> Generator[bytes, None, None]:
-        """The data of each server-sent event, as it arrives; empty data while none does.
+    ) -> Generator[bytes | None, None, None]:
+        """The data of each server-sent event, as it arrives: empty for a comment, None while nothing comes.
 
         Closing the iterator ends the exchange.
 
@@ -148,14 +148,16 @@ def _refuse_unsendable(url: str, headers: Mapping[str, str], proxy: str) -> None
             raise ProviderError(message, failure=Failure.CONFIG, code="bad_key")
 
 
-def _data(lines: Iterable[bytes | None]) -> Iterator[bytes]:
-    """The data of each event (WHATWG HTML, "server-sent events"), empty for a comment and for silence.
+def _data(lines: Iterable[bytes | None]) -> Iterator[bytes | None]:
+    """The data of each event (WHATWG HTML, "server-sent events"), empty for a comment, None for silence.
 
     The last event counts also without the empty line after it.
     """
     data: list[bytes] = []
     for line in chain(lines, [b""]):
-        if line is None or line.startswith(b":"):
+        if line is None:
+            yield None
+        elif line.startswith(b":"):
             yield b""
         elif line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))

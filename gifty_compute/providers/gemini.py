@@ -50,9 +50,9 @@ class GeminiProvider:
 
     def stream(self, ask: Ask) -> Iterator[Delta]:
         path = _path(ask, "streamGenerateContent") + "?alt=sse"
-        events = self._exchange.events(
-            ask, path, _request(ask), headers=_headers(ask), judge=partial(_error, ask)
-        )
+        # Without the server's timeout: a stream may last as long as it flows.
+        headers = {"x-goog-api-key": ask.site.key}
+        events = self._exchange.events(ask, path, _request(ask), headers=headers, judge=partial(_error, ask))
         return streamed(ask, events, partial(_piece, ask))
 
     def _embed(self, ask: Ask) -> Reply:
@@ -161,7 +161,10 @@ def _piece(ask: Ask, data: bytes) -> Delta:
     chunk = event_object(data)
     said, usage = _said(ask, chunk), _usage(chunk)
     ask.meter.tell(usage)
-    return metered(ask, Delta(_text(chunk), _reason(ask, said) if said else None, usage, said=said))
+    parts = dig(chunk, "candidates", 0, "content", "parts")
+    thought = any(dig(part, "thought") is True for part in parts) if isinstance(parts, list) else False
+    reason = _reason(ask, said) if said else None
+    return metered(ask, Delta(_text(chunk), reason, usage, said=said, is_thinking=thought))
 
 
 def _text(body: dict[str, Any]) -> str:

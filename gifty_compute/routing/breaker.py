@@ -225,7 +225,8 @@ def _provider(circuit: str) -> str:
 
 
 def _tells(error: ProviderError, seconds: float, call: Call) -> bool:
-    if error.is_load:
+    if error.is_load or error.code == "stream_too_long":
+        # Our own load and our own bound: they say nothing of the provider.
         return False
     if error.code != "timeout":
         return True

@@ -46,6 +46,8 @@ class Outcome:
     seconds: float
     reply: Reply | None = None
     error: ProviderError | None = None
+    first_seconds: float | None = None
+    """Of a stream that had begun: after how many seconds the provider first sent something."""
 
 
 class Wait(NamedTuple):

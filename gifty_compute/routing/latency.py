@@ -18,23 +18,29 @@ _HALF_LIFE_SECONDS = 60.0
 
 
 class Latencies:
-    """An observer that remembers the time of each answer by (provider, kind)."""
+    """An observer that remembers the time of each answer by (provider, kind, whether it is streamed).
+
+    Of a stream it is the time until the provider first sent something: long answers and thinking models are
+    not slow providers.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._seconds: dict[tuple[str, str], tuple[float, float]] = {}
+        self._seconds: dict[tuple[str, str, bool], tuple[float, float]] = {}
         """The average, and the moment of the newest answer."""
         self._lock = threading.Lock()
 
     def left(self, candidate: Candidate, call: Call, outcome: Outcome) -> None:
         # A failure counts by its time as well: one that fails slowly is not fast.
-        key = candidate.name, candidate.offer.ask_as
+        key = candidate.name, candidate.offer.ask_as, call.is_stream
         now = self._clock.monotonic()
+        seconds = outcome.seconds if outcome.first_seconds is None else outcome.first_seconds
         with self._lock:
-            before, _ = self._seconds.get(key, (outcome.seconds, now))
-            self._seconds[key] = before + _WEIGHT * (outcome.seconds - before), now
+            before, _ = self._seconds.get(key, (seconds, now))
+            self._seconds[key] = before + _WEIGHT * (seconds - before), now
 
-    def seconds(self, candidate: Candidate) -> float:
+    def seconds(self, candidate: Candidate, call: Call) -> float:
         """The moving average, less the older it is; 0 for one that was never asked, so that it is asked."""
-        average, at = self._seconds.get((candidate.name, candidate.offer.ask_as), (0.0, 0.0))
+        key = candidate.name, candidate.offer.ask_as, call.is_stream
+        average, at = self._seconds.get(key, (0.0, 0.0))
         return average * 0.5 ** ((self._clock.monotonic() - at) / _HALF_LIFE_SECONDS) if average else 0.0

@@ -15,8 +15,8 @@ __all__ = ["Ordering"]
 class Ordering:
     """Sorts the candidates of a call by what `order` of the kind's section says, the keys of each in turn."""
 
-    def __init__(self, seconds: Callable[[Candidate], float]) -> None:
-        """`seconds` is how long a candidate's answers took lately."""
+    def __init__(self, seconds: Callable[[Candidate, Call], float]) -> None:
+        """`seconds` is how long a candidate's answers to such calls took lately."""
         self._seconds = seconds
         self._turns = itertools.count()
 
@@ -25,7 +25,7 @@ class Ordering:
         turned = self._turned(candidates)
         order = call.logic.section(call.kind).order
         if order == "fastest":
-            turned.sort(key=self._seconds)
+            turned.sort(key=lambda candidate: self._seconds(candidate, call))
         elif order == "cheapest":
             turned.sort(key=_price)
         return sorted(turned, key=lambda candidate: candidate.name in call.last)

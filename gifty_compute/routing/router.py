@@ -8,13 +8,14 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from gifty_compute.clock import Deadline, ExtendableDeadline
+from gifty_compute.clock import Deadline
 from gifty_compute.errors import InvalidRequest, InvalidResult, ProviderError
 from gifty_compute.logic.file import AdapterName
 from gifty_compute.providers import by_llm
 from gifty_compute.providers.access import Access
 from gifty_compute.providers.base import QUIET, Ask, Delta, Provider, Reply, StreamingProvider
 from gifty_compute.providers.failures import bad_answer
+from gifty_compute.routing.beginning import Begun, begin, silence_of
 from gifty_compute.routing.bill import Account, Bill, Tab
 from gifty_compute.routing.call import Answer, Call, Next, Stage
 from gifty_compute.routing.cost import cost_usd, lacks_price, why_no_price
@@ -80,7 +81,8 @@ class Router:
 
     def stream(self, call: Call) -> ChatStream:
         """The same for a language model's answer, piece by piece: another provider is asked only before the
-        first piece."""
+        first piece. The call's deadline is that of the first sign of life; then silence alone ends it."""
+        call = replace(call, is_stream=True)
         candidates = [
             candidate
             for candidate in self._candidates(call)
@@ -89,9 +91,9 @@ class Router:
         begin = partial(self._begin, call)
         walk = Walk(call, candidates, self._guards, self._observers, begin, self._rng)
         found = walk.run()
-        first, rest, tab = found.value
+        begun, tab = found.value
         offer = found.candidate.offer
-        deltas = self._watched(call, found.candidate, first, rest, tab)
+        deltas = self._watched(call, found.candidate, begun, tab)
         # A generator that never began has nothing to close: the exchange would stay open.
         next(deltas)
         return ChatStream(found.candidate.name, offer.model_name, found.attempts, deltas)
@@ -169,45 +171,37 @@ class Router:
         space = call.logic.space(call.space) if call.space else None
         return Ask(candidate.offer, candidate.site, payload, deadline, space, call.request_id)
 
-    def _begin(
-        self, call: Call, candidate: Candidate, deadline: Deadline
-    ) -> tuple[tuple[Delta, Iterator[Delta], Tab], None]:
-        """The first piece, within the attempt's share, and the rest, within what the whole call has."""
-        growing = ExtendableDeadline(deadline.at, deadline.clock)
+    def _begin(self, call: Call, candidate: Candidate, deadline: Deadline) -> tuple[tuple[Begun, Tab], None]:
+        """The first sign of an answer, within the attempt's share, and the rest, as long as it flows."""
+        silence = silence_of(call, deadline)
         provider = self._providers[candidate.offer.section.adapter]
         assert isinstance(provider, StreamingProvider)
-        ask = self._ask_of(call, candidate, growing)
+        ask = self._ask_of(call, candidate, silence)
         tab = Tab(self._accounts, candidate, call, ask, entered=True)
         try:
-            deltas = provider.stream(ask)
-            for delta in deltas:
-                if delta.text or delta.finish_reason:
-                    growing.extend(call.deadline)
-                    return (delta, deltas, tab), None
+            return (begin(provider.stream(ask), silence), tab), None
         except BaseException:
             tab.close()
             raise
-        tab.close()
-        raise bad_answer("the stream held nothing")
 
-    def _watched(
-        self, call: Call, candidate: Candidate, first: Delta, rest: Iterator[Delta], tab: Tab
-    ) -> Iterator[Delta]:
+    def _watched(self, call: Call, candidate: Candidate, begun: Begun, tab: Tab) -> Iterator[Delta]:
         """QUIET, then all pieces; the guards learn at the end how it went."""
-        clock = call.deadline.clock
+        clock, first, rest = call.deadline.clock, begun.first, begun.rest
         began, usage, said_usd = clock.monotonic(), first.usage, first.cost_usd
         error: ProviderError | None = None
         try:
             yield QUIET
             yield first
             for delta in rest:
+                if delta.is_sign:
+                    begun.silence.progress()
                 usage = delta.usage or usage
                 said_usd = delta.cost_usd if delta.cost_usd is not None else said_usd
                 yield delta
         except ProviderError as broken:
-            error = broken
-            log_failure(candidate, call, broken)
-            raise
+            error = begun.why(broken)
+            log_failure(candidate, call, error)
+            raise error from broken
         finally:
             close = getattr(rest, "close", None)
             if close is not None:
@@ -216,7 +210,7 @@ class Router:
             # Also of a stream that the client left, or that broke off: what came of it is paid.
             tab.reply = Reply({}, usage, said_usd)
             tab.close()
-            outcome = Outcome(seconds, None if error else tab.reply, error)
+            outcome = Outcome(seconds, None if error else tab.reply, error, begun.first_seconds)
             for observer in self._observers:
                 observer.left(candidate, call, outcome)
 

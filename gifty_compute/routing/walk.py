@@ -193,9 +193,14 @@ class Walk(Generic[T]):
             observer.left(candidate, self.call, outcome)
 
     def _share(self, others: Sequence[Candidate]) -> Deadline:
-        """At most half of what is left while another one could still be asked."""
+        """At most half of what is left, and `attempt_seconds`, while another one could still be asked."""
         last = not others or self._spent(ahead=1) or all(self._wait(other) for other in others)
-        return self.call.deadline if last else self.call.deadline.share(0.5)
+        if last:
+            return self.call.deadline
+        share, most = self.call.deadline.share(0.5), self.call.attempt_seconds
+        return (
+            share if most is None else min(share, Deadline.after(most, share.clock), key=lambda one: one.at)
+        )
 
     def _spent(self, ahead: int = 0) -> bool:
         return self.attempts + ahead >= self.call.logic.file.routing.max_attempts

@@ -93,7 +93,7 @@ def migration() -> tuple[str, ...]:
 
 
 def _facade(addresses: Addresses, threads: str) -> Program:
-    server = _module("granian", "--interface", "wsgi", "--workers", "1", "--blocking-threads", threads)
+    server = _module("api.server", "--interface", "wsgi", "--workers", "1", "--blocking-threads", threads)
     listen = ("--host", "127.0.0.1", "--port", str(addresses.port), *_PATIENT_WITH_MANY)
     return Program(
         "facade",

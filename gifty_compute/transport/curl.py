@@ -189,6 +189,10 @@ class CurlStream:
     def _step(self) -> None:
         left = self._exchange.deadline.remaining
         if left <= 0:
+            # What came while the reader was busy elsewhere was in time.
+            self._drive()
+            if self._exchange.pieces or not self._active:
+                return
             raise self._exchange.error(self._handle, pycurl.E_OPERATION_TIMEDOUT)
         if self._multi.select(min(left, _LOOK_AROUND_SECONDS)) < 0:
             self._pause.wait(min(left, _POLL_SECONDS))

@@ -121,6 +121,7 @@ class PooledStream:
     def __iter__(self) -> Iterator[bytes]:
         size = 0
         while True:
+            self._watchdog.look_again(self._watch)
             try:
                 piece = self._response.read1(_CHUNK)
             except (HTTPError, OSError) as error:

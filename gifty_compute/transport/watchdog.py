@@ -18,6 +18,8 @@ class Watch:
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
+        self.due = deadline.at
+        """When the watchdog looks at it."""
         self.socket: socket.socket | None = None
         self.ended = self.is_over = self.was_sent = False
 
@@ -41,6 +43,12 @@ class Watchdog:
             if self._queue[0][2] is watch:
                 self._changed.notify()
 
+    def look_again(self, watch: Watch) -> None:
+        """To be called after the deadline may have moved: if it came nearer, it is looked at then."""
+        if watch.deadline.at < watch.due:
+            watch.due = watch.deadline.at
+            self.begin(watch)
+
     def end(self, watch: Watch) -> None:
         with self._changed:
             watch.ended, watch.socket = True, None
@@ -63,6 +71,7 @@ class Watchdog:
                 elif left > 0:
                     # It was moved, and others may be due before it now.
                     heapq.heapreplace(self._queue, (watch.deadline.at, number, watch))
+                    watch.due = watch.deadline.at
                 else:
                     heapq.heappop(self._queue)
                     self._look(watch)

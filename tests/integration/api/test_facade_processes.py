@@ -46,7 +46,7 @@ class Granian:
 
 @pytest.fixture
 def granian(database_url: str, valkey: Valkey, tmp_path: Path) -> Iterator[Granian]:
-    [command] = re.findall(r"^python (-m granian .*--workers 4 .*)$", OPERATIONS, re.MULTILINE)
+    [command] = re.findall(r"^python (-m api.server .*--workers 4 .*)$", OPERATIONS, re.MULTILINE)
     port, log = choose_addresses(0).port, tmp_path / "log"
     argv = (sys.executable, *shlex.split(command.replace("--workers 4", "--workers 2")), "--port", str(port))
     environ = {"DATABASE_URL": database_url, "REDIS_URL": valkey.url}

@@ -153,6 +153,34 @@ def test_a_passed_deadline_is_504_and_no_vector(client: FlaskClient) -> None:
     assert set(answer.json) == {"error"}
 
 
+@pytest.mark.parametrize("count", [100, 300])
+def test_many_short_texts_are_answered_without_a_timeout_of_their_own(
+    client: FlaskClient, count: int
+) -> None:
+    """P27: 504 after two seconds; LangChain and `embedMany` of Vercel's `ai` send 300."""
+    texts = [f"Чайник электрический 1.7 л, модель {number}" for number in range(count)]
+
+    answer = client.post("/v1/embeddings", json={"input": texts}, headers=API)
+
+    assert answer.status_code == 200, answer.json
+    assert len(answer.json["data"]) == count
+
+
+def test_a_passed_deadline_says_how_to_ask_for_more(client: FlaskClient) -> None:
+    body = {"input": ["длинный текст про рыбалку " * 40] * 64, "timeout_ms": 30}
+
+    error = client.post("/v1/embeddings", json=body, headers=API).json["error"]
+
+    assert "the request had 0.03 s. timeout_ms may be up to 60000" in error["message"]
+
+
+def test_a_timeout_over_the_maximum_is_refused_with_the_maximum(client: FlaskClient) -> None:
+    answer = client.post("/v1/embeddings", json={"input": "чай", "timeout_ms": 60_001}, headers=API)
+
+    assert (answer.status_code, answer.json["error"]["param"]) == (422, "timeout_ms")
+    assert answer.headers["X-Gifty-Max-Timeout-Ms"] == "60000"
+
+
 def test_production_logic_without_its_providers_says_not_served(settings: Settings, tmp_path: Path) -> None:
     logic = tmp_path / "logic.yaml"
     logic.write_text('llm:\n  default_provider: "anthropic"\n  embedding_provider: "runpod"\n')

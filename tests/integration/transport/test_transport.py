@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gifty_compute.clock import Deadline, ExtendableDeadline, SystemClock
+from gifty_compute.clock import Deadline, SilenceDeadline, SystemClock
 from gifty_compute.errors import TransportError
 from gifty_compute.transport.base import HttpRequest, Transport
 from tests.e2e.service import eventually
@@ -519,7 +519,7 @@ def test_a_stream_ends_at_its_deadline(transport: Transport, script: Script) -> 
 def test_a_deadline_can_be_moved_while_a_stream_arrives(transport: Transport) -> None:
     """The first piece has less time than the answer; whoever is silent then may use the rest."""
     moved = threading.Event()
-    deadline = ExtendableDeadline(CLOCK.monotonic() + SHORT, CLOCK)
+    deadline = SilenceDeadline(within(SHORT), silence=LONG, longest=9 * LONG)
 
     def slowly(conn: Connection) -> None:
         conn.request()
@@ -532,16 +532,60 @@ def test_a_deadline_can_be_moved_while_a_stream_arrives(transport: Transport) ->
     with RawServer(slowly) as server, transport.stream(server.get(), deadline) as stream:
         pieces = filter(None, stream)
         assert next(pieces) == b"first"
-        deadline.extend(within())
+        deadline.progress()
         moved.set()
         assert list(pieces) == [b"last"]
 
 
+def test_a_deadline_may_come_nearer_while_a_stream_arrives(transport: Transport) -> None:
+    """The first piece may take long; afterwards silence may be much shorter."""
+    deadline = SilenceDeadline(within(3 * LONG), silence=SHORT, longest=9 * LONG)
+
+    def fall_silent(conn: Connection) -> None:
+        conn.request()
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst")
+        conn.wait(2 * LONG)
+
+    with RawServer(fall_silent) as server, transport.stream(server.get(), deadline) as stream:
+        pieces = filter(None, stream)
+        assert next(pieces) == b"first"
+        deadline.progress()
+        with pytest.raises(TransportError) as caught:
+            next(pieces)
+
+    assert caught.value.code == "timeout"
+    assert CLOCK.monotonic() - deadline.at < LONG / 2
+
+
+def test_what_came_while_the_reader_was_busy_came_in_time(transport: Transport) -> None:
+    deadline = SilenceDeadline(within(LONG), silence=SHORT, longest=9 * LONG)
+    sent = threading.Event()
+
+    def in_two(conn: Connection) -> None:
+        conn.request()
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst")
+        conn.send(b"last")
+        sent.set()
+        conn.wait(LONG)
+
+    with RawServer(in_two) as server, transport.stream(server.get(), deadline) as stream:
+        pieces = filter(None, stream)
+        read = next(pieces)
+        deadline.progress()
+        assert sent.wait(LONG)
+        while not deadline.expired:
+            CLOCK.sleep(SHORT / 10)
+        while len(read) < 9:
+            read += next(pieces)
+
+    assert read == b"firstlast"
+
+
 def test_a_stream_with_a_long_deadline_does_not_hide_a_late_one(transport: Transport) -> None:
-    moved = ExtendableDeadline(CLOCK.monotonic() + SHORT, CLOCK)
+    moved = SilenceDeadline(within(SHORT), silence=3 * LONG, longest=9 * LONG)
 
     with RawServer(hang_in_the_body) as server, transport.stream(server.get(), moved):
-        moved.extend(within(3 * LONG))
+        moved.progress()
         late = within(2 * SHORT)
         with pytest.raises(TransportError) as caught:
             transport.send(server.get(), late)

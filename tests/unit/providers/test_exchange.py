@@ -132,12 +132,12 @@ def test_events_are_the_same_wherever_the_stream_is_cut(cuts: list[int]) -> None
     assert [*filter(None, read(*(STREAM[a:b] for a, b in itertools.pairwise(edges))))] == EVENTS
 
 
-def test_silence_and_comments_are_passed_on_as_empty_data() -> None:
+def test_silence_is_passed_on_as_none_and_a_comment_as_empty_data() -> None:
     assert list(read(b"data: x\n", b"", b"\n: still here\n\nda", b"", b"ta: y\n\n")) == [
-        b"",
+        None,
         b"x",
         b"",
-        b"",
+        None,
         b"y",
     ]
 

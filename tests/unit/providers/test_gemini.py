@@ -154,6 +154,16 @@ def test_the_key_and_the_time_that_is_left_are_headers(seconds: float, told: str
     assert KEY not in transport.request.url
 
 
+def test_a_stream_is_given_no_servers_timeout() -> None:
+    """P7, K4: the server would end what flows at the deadline of its first piece."""
+    transport = ScriptedTransport(answered(b""), chunks=[b""])
+
+    next(GeminiProvider(transport).stream(asking("gemini", "llm", {"messages": [TURN]})))
+
+    assert "x-server-timeout" not in transport.request.headers
+    assert transport.request.headers["x-goog-api-key"] == KEY
+
+
 def test_a_stream_has_the_same_body_at_a_path_of_its_own() -> None:
     chunk = b'data: {"candidates":[{"content":{"parts":[{"text":"d"}]},"finishReason":"STOP"}]}\r\n\r\n'
     transport = ScriptedTransport(answered({}), chunks=[chunk])

@@ -524,3 +524,14 @@ def test_work_of_our_own_that_stands_in_the_way_opens_no_circuit(
 
     assert breakers.wait(candidate(), call()) is None
     assert breakers.enter(candidate(), call())
+
+
+def test_a_stream_that_we_ended_because_it_was_too_long_is_no_failure_of_its_provider(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+) -> None:
+    fail(failed(code="stream_too_long"), times=9, seconds=3600)
+
+    assert breakers.wait(candidate(), call()) is None

@@ -25,7 +25,7 @@ def three(candidate: Callable[..., Candidate]) -> list[Candidate]:
 
 
 def test_the_configured_order_is_kept(call: Callable[..., Call], three: list[Candidate]) -> None:
-    assert Ordering(lambda _: 0.0).sort(call(), three) == three
+    assert Ordering(lambda *_: 0.0).sort(call(), three) == three
 
 
 def test_the_fastest_of_late_is_first_and_who_was_never_asked_is_tried(
@@ -84,13 +84,13 @@ def test_the_cheapest_is_first_and_who_names_no_price_is_last(
     )
     candidates = [candidate(name, kind="llm", by=logic) for name in ("groq", "gemini", "anthropic")]
 
-    found = Ordering(lambda _: 0.0).sort(call("llm", by=logic), candidates)
+    found = Ordering(lambda *_: 0.0).sort(call("llm", by=logic), candidates)
 
     assert names(found) == ["anthropic", "gemini", "groq"]
 
 
 def test_whom_the_call_wants_last_is_last(call: Callable[..., Call], three: list[Candidate]) -> None:
-    found = Ordering(lambda _: 0.0).sort(call(last=frozenset({"runpod"})), three)
+    found = Ordering(lambda *_: 0.0).sort(call(last=frozenset({"runpod"})), three)
 
     assert names(found) == ["intelligence_api", "openrouter", "runpod"]
 
@@ -99,9 +99,23 @@ def test_the_keys_of_a_provider_take_turns(
     call: Callable[..., Call], candidate: Callable[..., Candidate]
 ) -> None:
     keys = [candidate(key="1"), candidate(key="2"), candidate("openrouter")]
-    ordering = Ordering(lambda _: 0.0)
+    ordering = Ordering(lambda *_: 0.0)
 
     firsts = [ordering.sort(call(), keys)[0].site.key_label for _ in range(4)]
 
     assert firsts == ["1", "2", "1", "2"]
     assert names(ordering.sort(call(), keys)) == ["runpod", "runpod", "openrouter"]
+
+
+def test_a_long_stream_is_no_slow_provider(
+    call: Callable[..., Call], candidate: Callable[..., Candidate], clock: HandClock
+) -> None:
+    """K3: thinking and long answers counted as slowness."""
+    logic = parse_logic("llm: {default_provider: groq, fallbacks: [anthropic], order: fastest}")
+    latencies, streamed = Latencies(clock), call("llm", by=logic, is_stream=True)
+    groq, anthropic = (candidate(name, kind="llm", by=logic) for name in ("groq", "anthropic"))
+    latencies.left(groq, streamed, Outcome(90.0, reply=Reply({}), first_seconds=0.2))
+    latencies.left(anthropic, streamed, Outcome(3.0, reply=Reply({}), first_seconds=0.9))
+
+    assert names(Ordering(latencies.seconds).sort(streamed, [anthropic, groq])) == ["groq", "anthropic"]
+    assert latencies.seconds(groq, call("llm", by=logic)) == 0.0

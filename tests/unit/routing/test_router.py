@@ -14,11 +14,12 @@ from gifty_compute.errors import InvalidRequest, NoRoute, ProviderError
 from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import parse_logic
 from gifty_compute.providers.access import Access
-from gifty_compute.providers.base import Ask, Delta, Reply, Usage
+from gifty_compute.providers.base import PROGRESS, QUIET, THINKING, Ask, Delta, Reply, Usage
 from gifty_compute.routing.call import Answer, Call, Next
 from gifty_compute.routing.guard import Candidate, Outcome
 from gifty_compute.routing.order import Ordering
 from gifty_compute.routing.router import Router
+from tests.unit.conftest import HandClock
 from tests.unit.routing.conftest import failed
 
 ENVIRON = {
@@ -54,10 +55,9 @@ class Scripted:
 
     def stream(self, ask: Ask) -> Iterator[Delta]:
         self.asks.append(ask)
+        doing = self.doings.get(ask.offer.provider, [Delta("При"), Delta("вет", "stop", Usage(1, 2))])
         try:
-            for delta in self.doings.get(
-                ask.offer.provider, [Delta("При"), Delta("вет", "stop", Usage(1, 2))]
-            ):
+            for delta in doing.of(ask) if isinstance(doing, Timed) else doing:
                 if isinstance(delta, Exception):
                     raise delta
                 yield delta
@@ -92,7 +92,7 @@ def build(scripted: Scripted, notes: Notes) -> Callable[..., Router]:
     def build(environ: dict[str, str] = ENVIRON, **parts: Any) -> Router:
         adapters = ("intelligence", "runpod", "openai_like", "anthropic", "gemini", "local")
         providers: Any = dict.fromkeys(adapters, scripted)
-        ordering = Ordering(lambda _: 0.0)
+        ordering = Ordering(lambda *_: 0.0)
         return Router(
             providers, Access(environ), ordering=ordering, rng=Random(1), observers=[notes], **parts
         )
@@ -285,8 +285,8 @@ def test_a_call_passes_the_stages_in_their_order(build: Any, call: Callable[...,
 CHAT = "llm: {default_provider: groq, fallbacks: [anthropic]}"
 
 
-def chat(call: Callable[..., Call]) -> Call:
-    return call("llm", by=parse_logic(CHAT))
+def chat(call: Callable[..., Call], *, text: str = CHAT, **fields: Any) -> Call:
+    return call("llm", by=parse_logic(text), **fields)
 
 
 def test_a_stream_comes_piece_by_piece_and_the_observers_learn_of_its_end(
@@ -301,7 +301,7 @@ def test_a_stream_comes_piece_by_piece_and_the_observers_learn_of_its_end(
     assert scripted.closed == ["groq"]
 
 
-@pytest.mark.parametrize("broken", [[failed()], [Delta(), failed()], []], ids=["at once", "silent", "empty"])
+@pytest.mark.parametrize("broken", [[failed()], [PROGRESS, failed()], []], ids=["at once", "silent", "empty"])
 def test_before_the_first_piece_another_provider_is_asked(
     build: Any, scripted: Scripted, call: Callable[..., Call], broken: list[Any]
 ) -> None:
@@ -349,7 +349,7 @@ def test_a_reader_that_never_begins_ends_the_exchange_too(
     assert len(notes.outcomes) == 1
 
 
-def test_the_first_piece_must_come_within_the_share_and_the_rest_within_the_whole_budget(
+def test_the_first_sign_must_come_within_the_share_and_then_silence_has_the_whole_budget(
     build: Any, scripted: Scripted, call: Callable[..., Call]
 ) -> None:
     stream = build().stream(chat(call))
@@ -357,3 +357,115 @@ def test_the_first_piece_must_come_within_the_share_and_the_rest_within_the_whol
     [ask] = scripted.asks
     assert ask.deadline.remaining == 2
     list(stream.deltas)
+
+
+class Timed:
+    """The deltas of a stream, each after so many seconds of the hand clock; a TransportError's code at the
+    ask's deadline, as every transport raises it."""
+
+    def __init__(self, clock: HandClock, *pieces: tuple[float, Delta]) -> None:
+        self._clock, self._pieces = clock, pieces
+        self.seconds = 0.0
+
+    def of(self, ask: Ask) -> Iterator[Delta]:
+        for seconds, delta in self._pieces:
+            left = ask.deadline.remaining
+            self._clock.advance(min(seconds, left))
+            if seconds >= left:
+                raise failed(code="timeout")
+            yield delta
+
+
+def test_a_stream_that_flows_is_not_ended_by_the_wall_clock(
+    build: Any, scripted: Scripted, call: Callable[..., Call], clock: HandClock
+) -> None:
+    """P7: a budget of 4 s, a piece each quarter of a second for 8 s."""
+    pieces = [(0.25, Delta("а"))] * 32 + [(0.25, Delta(finish_reason="stop"))]
+    scripted.doings = {"groq": Timed(clock, *pieces)}
+
+    stream = build().stream(chat(call, seconds=4))
+
+    assert "".join(delta.text for delta in stream.deltas) == "а" * 32
+
+
+def test_thinking_is_progress_and_its_first_sign_begins_the_answer(
+    build: Any, scripted: Scripted, call: Callable[..., Call], clock: HandClock
+) -> None:
+    """P8, P9: another provider was asked while the first one thought."""
+    pieces = [(0.2, THINKING)] * 30 + [(0.2, Delta("да")), (0.2, Delta(finish_reason="stop"))]
+    scripted.doings = {"groq": Timed(clock, *pieces)}
+
+    stream = build().stream(chat(call, seconds=6))
+
+    assert clock.monotonic() == pytest.approx(1000.2)
+    assert (stream.provider, scripted.asked) == ("groq", ["groq"])
+    assert "".join(delta.text for delta in stream.deltas) == "да"
+
+
+def test_signs_without_thought_keep_the_provider_and_begin_the_answer_after_a_second(
+    build: Any, scripted: Scripted, call: Callable[..., Call], clock: HandClock
+) -> None:
+    pieces = [(0.4, PROGRESS)] * 30 + [(0.4, Delta("да")), (0.4, Delta(finish_reason="stop"))]
+    scripted.doings = {"groq": Timed(clock, *pieces)}
+
+    stream = build().stream(chat(call, seconds=1))
+
+    assert clock.monotonic() == pytest.approx(1001.6)
+    assert "".join(delta.text for delta in stream.deltas) == "да"
+    assert scripted.asked == ["groq"]
+
+
+def test_a_provider_that_fails_right_after_its_first_sign_still_gives_way_to_another_one(
+    build: Any, scripted: Scripted, call: Callable[..., Call], clock: HandClock
+) -> None:
+    scripted.doings = {"groq": [PROGRESS, failed()]}
+
+    assert build().stream(chat(call)).provider == "anthropic"
+
+
+def test_a_provider_that_says_nothing_has_the_share_of_an_attempt(
+    build: Any, scripted: Scripted, call: Callable[..., Call], clock: HandClock
+) -> None:
+    scripted.doings = {"groq": Timed(clock, *[(1.0, QUIET)] * 99)}
+
+    assert build().stream(chat(call, seconds=6)).provider == "anthropic"
+    assert clock.monotonic() == 1003
+
+
+def test_a_stream_that_falls_silent_is_ended_by_us_and_the_error_says_so(
+    build: Any, scripted: Scripted, call: Callable[..., Call], clock: HandClock, notes: Notes
+) -> None:
+    scripted.doings = {"groq": Timed(clock, (0.1, Delta("При")), *[(1.0, QUIET)] * 99)}
+    stream = build().stream(chat(call, seconds=60, silence_seconds=5))
+
+    with pytest.raises(ProviderError, match="nothing came from the provider for 5 s") as caught:
+        list(stream.deltas)
+
+    assert caught.value.code == "timeout"
+    assert clock.monotonic() == pytest.approx(1005.1)
+    assert [outcome.error.code for outcome in notes.outcomes if outcome.error] == ["timeout"]
+
+
+def test_a_stream_without_an_end_is_ended_by_us_and_speaks_not_against_its_provider(
+    build: Any, scripted: Scripted, call: Callable[..., Call], clock: HandClock, notes: Notes
+) -> None:
+    scripted.doings = {"groq": Timed(clock, *[(1.0, Delta("а"))] * 99)}
+    stream = build().stream(chat(call, seconds=60, text=CHAT[:-1] + ", longest_stream_ms: 20000}"))
+
+    with pytest.raises(ProviderError, match="a stream may last 20 s") as caught:
+        list(stream.deltas)
+
+    assert caught.value.code == "stream_too_long"
+    assert clock.monotonic() == pytest.approx(1020)
+
+
+def test_the_observers_learn_how_soon_a_stream_began(
+    build: Any, scripted: Scripted, call: Callable[..., Call], clock: HandClock, notes: Notes
+) -> None:
+    """K3: a long answer, or a long thought, is not a slow provider."""
+    pieces = [(0.2, THINKING)] * 10 + [(0.2, Delta("да")), (0.2, Delta(finish_reason="stop"))]
+    scripted.doings = {"groq": Timed(clock, *pieces)}
+
+    list(build().stream(chat(call)).deltas)
+
+    assert [outcome.first_seconds for outcome in notes.outcomes] == [pytest.approx(0.2)]

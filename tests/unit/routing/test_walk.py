@@ -127,6 +127,18 @@ def test_an_attempt_gets_half_of_what_is_left_and_the_last_one_all(walk: Any, cl
     )
 
 
+def test_an_attempt_gets_no_more_than_the_work_needs_while_another_one_remains(
+    call: Callable[..., Call], candidate: Callable[..., Candidate], clock: HandClock
+) -> None:
+    """A caller with much time does not lose half of it to the first provider that hangs."""
+    script = Script(clock, runpod=[99], intelligence_api=[99])
+    candidates = [candidate(name) for name in ROUTE]
+
+    Walk(call(seconds=60, attempt_seconds=2), candidates, (), (), script, Random(1)).run()
+
+    assert script.budgets == [2, 2, 56]
+
+
 def test_where_all_others_must_be_left_alone_the_one_that_remains_gets_all(
     walk: Any, clock: HandClock
 ) -> None:
