@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+from multiprocessing.util import Finalize
 
 from celery import Celery
 
@@ -34,6 +35,9 @@ core.maintainer.start()
 core.callbacks.start()
 core.payer.start()
 core.fleet.start()
+# What was spent in the last second is still to be written. The server's processes are multiprocessing's:
+# they end without atexit.
+Finalize(None, core.high.close, exitpriority=0)
 app = create_app(core)
 # What is loaded by now stays. A full pass of the collector over it stops all threads for 50 ms.
 gc.collect()

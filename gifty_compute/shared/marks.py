@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from uuid import uuid4
 
 import redis
 
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _OPEN = "gifty:circuits"
 _TRIAL = "gifty:trial:"
+# Set once by the process that comes first, and gone with the marks where Redis loses its data.
+_MEMORY = "gifty:circuits:memory"
 
 # A circuit that nobody has tried for so long after its time was over is forgotten.
 _FORGET_SECONDS = 3600
@@ -25,12 +28,15 @@ _ADD = """
 local t = redis.call('TIME')
 redis.call('ZADD', KEYS[1], 'GT', t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[2], ARGV[1])
 """
+# Whose memory it is, then the marks.
 _LIST = f"""
+redis.call('SET', KEYS[2], ARGV[1], 'NX')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - {_FORGET_SECONDS * 1000})
 local found = redis.call('ZRANGE', KEYS[1], 0, 999, 'WITHSCORES')
 for i = 2, #found, 2 do found[i] = tostring(found[i] - now) end
+table.insert(found, 1, redis.call('GET', KEYS[2]))
 return found
 """
 
@@ -40,7 +46,8 @@ class RedisMarks:
 
     So no caller waits for Redis; only a half-open circuit's trial, which is rare, asks it at once. A mark
     stays when its time is over, until the circuit is closed: it is half-open then, for all. Without Redis
-    each process knows only its own circuits, and tells of them when Redis is back.
+    each process knows only its own circuits, and tells of them when Redis is back. A Redis that lost its data
+    is told again of all marks that this process knows of.
     """
 
     def __init__(self, client: redis.Redis, clock: Clock) -> None:
@@ -49,6 +56,8 @@ class RedisMarks:
         self._until: dict[str, float] = {}
         self._told: dict[str, float | None] = {}
         """Since the last refresh: until when a circuit is open, _CLOSED, or None for a trial that is over."""
+        self._memory = b""
+        """Of the Redis that was asked last."""
         self._lock = threading.Lock()
 
     def remaining(self, name: str) -> float:
@@ -89,20 +98,35 @@ class RedisMarks:
             told, self._told = self._told, {}
         try:
             self._tell(told)
-            found = self._client.eval(_LIST, 1, _OPEN)
+            found = self._list()
+            if self._memory and found[0] != self._memory:
+                log.warning("Redis has lost its data, and is told again of open circuits")
+                self._tell(self._known())
+                found = self._list()
         except redis.RedisError:
             with self._lock:
                 self._told = {**told, **self._told}
             raise
-        assert isinstance(found, list)
+        memory, marks = found[0], found[1:]
         now = self._clock.monotonic()
         until = {
             name.decode(): now + float(left) / 1000
-            for name, left in zip(found[::2], found[1::2], strict=True)
+            for name, left in zip(marks[::2], marks[1::2], strict=True)
         }
         with self._lock:
+            self._memory = memory
             closed = {name for name, moment in self._told.items() if moment == _CLOSED}
             self._until = {name: moment for name, moment in until.items() if name not in closed}
+
+    def _list(self) -> list[bytes]:
+        found = self._client.eval(_LIST, 2, _OPEN, _MEMORY, uuid4().hex)
+        assert isinstance(found, list)
+        return found
+
+    def _known(self) -> dict[str, float | None]:
+        """What Redis said last; what this process closed since is not among it."""
+        with self._lock:
+            return dict(self._until)
 
     def _tell(self, told: dict[str, float | None]) -> None:
         if not told:
