@@ -51,7 +51,7 @@ class PaidWorker:
             leave()
 
     def _do_admitted(self, call: Call, offer: Offer, batch_id: UUID, task_id: UUID) -> bool:
-        bound = bound_usd(offer, call.payload)
+        bound = bound_usd(offer, call.kind, call.payload)
         if not self._purses.set_aside(batch_id, bound):
             return False
         holder = Holder(worker_id=f"{offer.provider}@paid", session=self._session, credential=PAID_HANDS)

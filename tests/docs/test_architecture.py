@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from gifty_compute.logic.file import LogicFile, ModelSection, ProviderSection, SpaceSection
+from gifty_compute.logic.file import ClientSection, LogicFile, ModelSection, ProviderSection, SpaceSection
 from gifty_compute.logic.task_types import TaskTypeSection
 from gifty_compute.queue.database import Database
 from gifty_compute.queue.sql import QUERIES
@@ -154,7 +154,7 @@ def test_every_key_of_logic_yaml_is_explained() -> None:
     shown = first_cells(section(OPERATIONS, "## logic.yaml"))
 
     expected = set(_keys(LogicFile))
-    parts = (SpaceSection, ModelSection, ProviderSection, TaskTypeSection)
+    parts = (SpaceSection, ModelSection, ProviderSection, TaskTypeSection, ClientSection)
     expected |= {f"….{name}" for part in parts for name in part.model_fields}
 
     assert shown == expected
@@ -165,7 +165,7 @@ def _keys(model: type[BaseModel]) -> Iterator[str]:
     common = LogicFile.model_fields["embedding"].annotation.model_fields
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if name in ("spaces", "models", "providers", "task_types"):
+        if name in ("spaces", "models", "providers", "task_types", "clients"):
             yield f"{name}.<name>"
         elif name == "routing":
             yield from (f"routing.{key}" for key in _leaves(kind))

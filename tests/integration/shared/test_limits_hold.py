@@ -60,6 +60,9 @@ ONLY = {
 PAYLOAD = {"messages": [{"content": "я" * 3 * ESTIMATE}], "model": "fast"}
 
 
+SLOTS = st.sampled_from([0, 1])
+
+
 class Hand:
     """A clock that stands until it is moved; begins a little before midnight."""
 
@@ -139,6 +142,8 @@ class Limited(RuleBasedStateMachine):
         self.processes = [self._process(), self._process()]
         [offer] = self.logic.offers("llm", self.logic.model("llm", "fast"))
         self.candidate = Candidate(offer, Site("http://groq", "1", "secret"))
+        for process in self.processes:
+            self._exchange(process)
 
     def _process(self) -> Process:
         spending = Spending(self.clock, is_shared=True)
@@ -147,9 +152,14 @@ class Limited(RuleBasedStateMachine):
 
     # -- what happens ----------------------------------------------------------------------------------------
 
-    @rule(slot=st.sampled_from([0, 1]), times=st.integers(1, 3))
-    def ask(self, slot: int, times: int) -> None:
-        """Begins what the model lets begin, and nothing else."""
+    @rule(slot=SLOTS, times=st.integers(1, 4), ends=st.booleans(), used=st.sampled_from([20, 30, 45]))
+    def ask(self, slot: int, times: int, ends: bool, used: int) -> None:
+        """Begins what the model lets begin, and nothing else; all of it may end at once."""
+        self._ask(slot, times)
+        while ends and self.processes[slot].under_way:
+            self._end(slot, used)
+
+    def _ask(self, slot: int, times: int) -> None:
         for _ in range(times):
             process, window = self.processes[slot], self._window(self.clock.now())
             process.touched.add(window)
@@ -161,12 +171,14 @@ class Limited(RuleBasedStateMachine):
                 process.own[window] += {"requests": 1, "tokens": ESTIMATE}.get(self.kind.split()[-1], 0)
                 process.under_way.append((window, leave, self.clock.now()))
 
-    @rule(slot=st.sampled_from([0, 1]), used=st.sampled_from([20, 30, 45]))
+    @rule(slot=SLOTS, used=st.sampled_from([20, 30, 45]))
     def end(self, slot: int, used: int) -> None:
         """The longest request under way ends, perhaps in another minute or on another day."""
+        if self.processes[slot].under_way:
+            self._end(slot, used)
+
+    def _end(self, slot: int, used: int) -> None:
         process = self.processes[slot]
-        if not process.under_way:
-            return
         window, leave, began = process.under_way.pop(0)
         bill = Bill(began, Usage(used), 1.0)
         call = self._call()
@@ -181,10 +193,13 @@ class Limited(RuleBasedStateMachine):
             process.own[window] += used - ESTIMATE
         leave()
 
-    @rule(slot=st.sampled_from([0, 1]))
-    def exchange(self, slot: int) -> None:
+    @rule(slots=st.sampled_from([(0,), (1,), (0, 1), (1, 0)]))
+    def exchange(self, slots: tuple[int, ...]) -> None:
         """What a process does every second; in vain while the stores are away."""
-        process = self.processes[slot]
+        for slot in slots:
+            self._exchange(self.processes[slot])
+
+    def _exchange(self, process: Process) -> None:
         if not self.is_usd:
             if not self.is_away:
                 process.counters.refresh()
@@ -197,32 +212,42 @@ class Limited(RuleBasedStateMachine):
         else:
             self._booked(process)
 
-    @rule(seconds=st.sampled_from([0.5, 3, 20, 59, 61, 130]))
+    @rule(seconds=st.sampled_from([0.5, 3, 3, 20, 61, 130]))
     def pause(self, seconds: float) -> None:
         """Time passes, for the keys of the store as well."""
+        self._pause(seconds)
+
+    def _pause(self, seconds: float) -> None:
         self.clock.sleep(seconds)
         for key in self.client.scan_iter("gifty:*"):
             left = self.client.pttl(key) - round(seconds * 1000)
             if self.client.ttl(key) >= 0:
                 self.client.pexpire(key, left) if left > 0 else self.client.delete(key)
 
-    @rule(slot=st.sampled_from([0, 1]))
-    def restart(self, slot: int) -> None:
+    @rule(slot=SLOTS, has_told=st.booleans(), pause=st.sampled_from([0.0, 3.0]))
+    def restart(self, slot: int, has_told: bool, pause: float) -> None:
         """What was not told to the stores, and what was under way, is lost with the process."""
+        if has_told:
+            self._exchange(self.processes[slot])
         self.processes[slot] = self._process()
+        self._pause(pause)
 
-    @rule()
-    def lose_the_data_of_redis(self) -> None:
+    @rule(slot=SLOTS)
+    def lose_the_data_of_redis(self, slot: int) -> None:
         self.client.flushdb()
         self.redis.clear()
+        self._exchange(self.processes[slot])
 
-    @rule(is_away=st.booleans())
+    @rule(is_away=st.sampled_from([True, False, False]))
     def stores_go_or_come(self, is_away: bool) -> None:
         self.is_away = self.store.is_away = is_away
 
-    @rule()
-    def lose_the_next_answer(self) -> None:
+    @rule(slot=SLOTS)
+    def lose_an_answer(self, slot: int) -> None:
+        """The table adds, and its answer never comes."""
         self.store.loses_answer = True
+        self._exchange(self.processes[slot])
+        self.store.loses_answer = False
 
     # -- the subject -----------------------------------------------------------------------------------------
 
@@ -311,7 +336,7 @@ def test_no_limit_opens_before_its_window_ends_and_none_is_closed_without_cause(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=30,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             database=None,
