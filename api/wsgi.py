@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import sys
+from multiprocessing.util import Finalize
 
 from celery import Celery
 
@@ -38,6 +39,9 @@ core.callbacks.start()
 core.payer.start()
 core.fleet.start()
 core.presence.start()
+# What was spent in the last second is still to be written. The server's processes are multiprocessing's:
+# they end without atexit.
+Finalize(None, core.high.close, exitpriority=0)
 threads = threads_of_server(sys.argv, os.environ, settings.facade_threads)
 if threads < settings.facade_threads:
     message = "the server has %d threads and FACADE_THREADS says %d: requests get places for the former"

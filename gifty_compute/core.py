@@ -179,7 +179,7 @@ def build(
         trust=Trust(database, store, leases, lambda: logic.current, clock, rng),
         payer=Payer(
             purses,
-            PaidWorker(leases, purses, high.router, clock),
+            PaidWorker(leases, purses, high.router, high.clients),
             high.router,
             lambda: logic.current,
             clock,

@@ -48,8 +48,8 @@ class Sum:
 
     @property
     def keep_seconds(self) -> int:
-        """How long a store keeps it after an addition: past the window's end by at least one window, since the
-        processes' clocks may differ."""
+        """How long a store keeps it after an addition: past the window's end by at least one window, since
+        the processes' clocks may differ."""
         return 2 * self.window.seconds
 
     def is_over(self, moment: datetime) -> bool:

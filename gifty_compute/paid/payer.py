@@ -16,7 +16,7 @@ from gifty_compute.logic.file import LowSection
 from gifty_compute.logic.logic import Logic, Offer
 from gifty_compute.paid.plan import Plan, Standing, make_plan
 from gifty_compute.paid.prices import cheapest, expected_usd
-from gifty_compute.paid.worker import PaidWorker
+from gifty_compute.paid.worker import CALL_SECONDS, PaidWorker
 from gifty_compute.queue.purse import Purses
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.router import Router
@@ -99,11 +99,28 @@ class Payer:
         def do(task: dict[str, Any]) -> bool:
             if not go_on.is_set() or self._stop.is_set():
                 return False
-            if not self._worker.do(logic, offer, batch_id, UUID(str(task["id"])), task["payload"]):
+            task_id = UUID(str(task["id"]))
+            call = self._call(logic, offer, row, task)
+            if not self._worker.do(call, offer, batch_id, task_id):
                 go_on.clear()
             return go_on.is_set()
 
         return sum(self._pool.map(do, tasks))
+
+    def _call(self, logic: Logic, offer: Offer, row: dict[str, Any], task: dict[str, Any]) -> Call:
+        """The call for this task, to this provider alone."""
+        model = logic.model(row["task_type"], row["model"])
+        others = {other.provider for other in logic.offers(row["task_type"], model)} - {offer.provider}
+        return Call(
+            logic=logic,
+            kind=row["task_type"],
+            model=model,
+            payload=task["payload"],
+            deadline=Deadline.after(CALL_SECONDS, self._clock),
+            request_id=str(task["id"]),
+            client=row["client"],
+            never=frozenset(others),
+        )
 
     def _loop(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):

@@ -7,11 +7,12 @@ from typing import Any
 
 from gifty_compute.logic.file import LowSection
 from gifty_compute.logic.logic import Offer
+from gifty_compute.wire.questions import questions
 from gifty_compute.wire.size import CHARACTERS_A_TOKEN, estimated_tokens
 
 __all__ = ["bound_usd", "cheapest", "expected_usd"]
 
-# What language models write where the payload does not bound them: a score, a mapping, an answer.
+# What language models write where the payload does not bound them.
 _OUTPUT_TOKENS = 1024
 # Special tokens, prefixes, instructions of ours around each text or product.
 _TOKENS_AROUND = 2000
@@ -44,11 +45,27 @@ def expected_usd(offer: Offer, tokens: float) -> float:
     return _usd(offer, tokens, _OUTPUT_TOKENS if offer.ask_as == "llm" else 0)
 
 
-def bound_usd(offer: Offer, payload: dict[str, Any]) -> float:
-    """What a task costs at most, all attempts together: a token has at least one character."""
-    characters = (estimated_tokens(payload) + 1) * CHARACTERS_A_TOKEN
-    output = int(payload.get("max_tokens") or _OUTPUT_TOKENS) if offer.ask_as == "llm" else 0
-    return _usd(offer, characters + _TOKENS_AROUND, output) * _MOST_ATTEMPTS
+def bound_usd(offer: Offer, kind: str, payload: dict[str, Any]) -> float:
+    """What a task of this kind costs at most, all attempts together: a token has at least one character.
+
+    A classification or a score by a language model is several questions, and each may be asked once more with
+    the wrong answer in it.
+    """
+    if offer.ask_as == "llm" and kind != "llm":
+        asked = [question.payload for question in questions(kind, payload)]
+        read = sum(_most_tokens(one) for one in asked)
+        written = sum(_most_written(one) for one in asked)
+        return _usd(offer, 2 * read + written, 2 * written) * _MOST_ATTEMPTS
+    written = _most_written(payload) if offer.ask_as == "llm" else 0
+    return _usd(offer, _most_tokens(payload), written) * _MOST_ATTEMPTS
+
+
+def _most_tokens(payload: dict[str, Any]) -> int:
+    return (estimated_tokens(payload) + 1) * CHARACTERS_A_TOKEN + _TOKENS_AROUND
+
+
+def _most_written(payload: dict[str, Any]) -> int:
+    return int(payload.get("max_tokens") or _OUTPUT_TOKENS)
 
 
 def _usd(offer: Offer, tokens_in: float, tokens_out: float) -> float:

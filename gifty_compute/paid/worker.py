@@ -6,40 +6,52 @@ import logging
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
-from gifty_compute.clock import Clock, Deadline
-from gifty_compute.errors import GiftyComputeError, InvalidRequest, StoreUnavailable
-from gifty_compute.logic.logic import Logic, Offer
+from gifty_compute.errors import GiftyComputeError, InvalidRequest, StoreUnavailable, Unavailable
+from gifty_compute.logic.logic import Offer
 from gifty_compute.paid.prices import bound_usd
 from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.purse import PAID_HANDS, Purses
 from gifty_compute.routing.call import Call
+from gifty_compute.routing.clients import ClientLimits
 from gifty_compute.routing.router import Router
 from gifty_compute.wire.task import Held, Holder, Task, Want
 
-__all__ = ["PaidWorker"]
+__all__ = ["CALL_SECONDS", "PaidWorker"]
 
 log = logging.getLogger(__name__)
 
-# Nobody waits, and a lease of this length needs no heartbeat: the call has a deadline well before.
-_CALL_SECONDS, _LEASE_SECONDS = 60.0, 120.0
+CALL_SECONDS = 60.0
+"""What a call may take; no caller waits for it."""
+# It needs no heartbeat: the call has a deadline well before.
+_LEASE_SECONDS = 120.0
 
 
 class PaidWorker:
     """Does one task at a time; may be shared by threads."""
 
-    def __init__(self, leases: LeaseStore, purses: Purses, router: Router, clock: Clock) -> None:
-        self._leases, self._purses, self._router, self._clock = leases, purses, router, clock
+    def __init__(self, leases: LeaseStore, purses: Purses, router: Router, clients: ClientLimits) -> None:
+        self._leases, self._purses, self._router, self._clients = leases, purses, router, clients
         self._session = uuid4().hex
 
-    def do(
-        self, logic: Logic, offer: Offer, batch_id: UUID, task_id: UUID, payload: dict[str, object]
-    ) -> bool:
-        """Whether the provider may go on being asked: False when money or provider is not there.
+    def do(self, call: Call, offer: Offer, batch_id: UUID, task_id: UUID) -> bool:
+        """Does the task that `call` is of. Whether the provider may go on being asked: False when money or
+        provider is not there, or the batch's client has no dollars or tokens left.
 
         The money is set aside before the claim. What it cost is known when the answer is there; where it is
         not known, or no answer came, all that was set aside counts as spent.
         """
-        bound = bound_usd(offer, payload)
+        try:
+            leave = self._clients.admit(call)
+        except Unavailable as refused:
+            log.info("batch %s: no provider is paid for now: %s", batch_id, refused.message)
+            return False
+        try:
+            return self._do_admitted(call, offer, batch_id, task_id)
+        finally:
+            leave()
+
+    def _do_admitted(self, call: Call, offer: Offer, batch_id: UUID, task_id: UUID) -> bool:
+        bound = bound_usd(offer, call.kind, call.payload)
         if not self._purses.set_aside(batch_id, bound):
             return False
         holder = Holder(worker_id=f"{offer.provider}@paid", session=self._session, credential=PAID_HANDS)
@@ -49,22 +61,11 @@ class PaidWorker:
             # A worker was quicker, which costs nothing.
             self._purses.settle(batch_id, bound, 0.0)
             return True
-        return self._ask(logic, offer, holder, claimed[0], batch_id, bound)
+        return self._ask(call, offer, holder, claimed[0], batch_id, bound)
 
     def _ask(
-        self, logic: Logic, offer: Offer, holder: Holder, task: Task, batch_id: UUID, bound: float
+        self, call: Call, offer: Offer, holder: Holder, task: Task, batch_id: UUID, bound: float
     ) -> bool:
-        model = logic.model(task.task_type, task.model)
-        others = {other.provider for other in logic.offers(task.task_type, model)} - {offer.provider}
-        call = Call(
-            logic=logic,
-            kind=task.task_type,
-            model=model,
-            payload=task.payload,
-            deadline=Deadline.after(_CALL_SECONDS, self._clock),
-            request_id=str(task.id),
-            never=frozenset(others),
-        )
         try:
             answer = self._router.run(call)
         except InvalidRequest as refused:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 _PERIOD_SECONDS = 1.0
 # At a start the first reading is waited for, so that no budget is closed for a moment only.
 _FIRST_SECONDS = 2.0
+# A store that hangs must not keep a process from ending.
+_LAST_SECONDS = 5.0
 
 
 class Bookkeeper:
@@ -57,10 +59,13 @@ class Bookkeeper:
         self._read.wait(_FIRST_SECONDS)
 
     def stop(self) -> None:
-        """Writes what is left, if the store answers."""
-        if not self._stop.is_set():
-            self._stop.set()
-            self._try()
+        """Writes what is left, if the store answers within 5 s."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        last = threading.Thread(target=self._try, name="bookkeeper's last", daemon=True)
+        last.start()
+        last.join(_LAST_SECONDS)
 
     def _run(self) -> None:
         while not self._stop.is_set():

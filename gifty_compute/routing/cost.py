@@ -30,8 +30,8 @@ def cost_usd(offer: Offer, reply: Reply) -> float | None:
 def cost_of_exchange(offer: Offer, exchanged: Exchanged, elapsed_seconds: float) -> Cost | None:
     """What one request counts for: what the provider says of it, else an estimate at the stated price.
 
-    The estimate is the tokens sent and those heard so far; of a GPU that is billed by time, the time since the
-    request began. None where no price is stated.
+    The estimate is the tokens sent and those heard so far; of a GPU that is billed by time, the time since
+    the request began. None where no price is stated.
     """
     said = exchanged
     known = _known(offer, said.cost_usd, said.billed_seconds, said.usage)

@@ -60,8 +60,8 @@ class Router:
         observers: Sequence[Observer] = (),
         accounts: Sequence[Account] = (),
     ) -> None:
-        """`observers` learn beside the guards, and decide nothing; `accounts` are told of what is paid, also of
-        attempts that pass by the guards."""
+        """`observers` learn beside the guards, and decide nothing; `accounts` are told of what is paid, also
+        of attempts that pass by the guards."""
         self._providers, self._access = providers, access
         self._ordering, self._rng = ordering, rng
         self._guards, self._observers, self._accounts = guards, (*guards, *observers), accounts

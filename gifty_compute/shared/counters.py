@@ -23,6 +23,8 @@ class _Entry:
     """The field of this process's share; a sum that was forgotten here and is used again gets a new one."""
     own: float = 0.0
     """What this process has added."""
+    is_sent: bool = False
+    """Whether Redis has a share of ours, which may have to be corrected to 0."""
     others: dict[str, float] = field(default_factory=dict)
     """The share of each other process, as Redis said it last."""
 
@@ -70,11 +72,14 @@ class RedisCounters:
         with self._lock:
             self._forget()
             shares = {one: (entry.share, entry.own) for one, entry in self._entries.items()}
+            writing = {one for one, entry in self._entries.items() if entry.own or entry.is_sent}
+            for one in writing:
+                self._entries[one].is_sent = True
         if not shares:
             return
         pipe = self._client.pipeline(transaction=True)
         for one, (share, own) in shares.items():
-            if own:
+            if one in writing:
                 pipe.hset(_PREFIX + one.key, share, repr(own))
                 pipe.expire(_PREFIX + one.key, one.keep_seconds)
         for one in shares:

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from typing import NamedTuple
+from uuid import uuid4
 
 import redis
 
@@ -19,6 +20,8 @@ _OPEN = "gifty:circuits"
 _CAUSES = "gifty:circuits:causes"
 _RESETS = "gifty:circuits:resets"
 _TRIAL = "gifty:trial:"
+# Set once by the process that comes first, and gone with the marks where Redis loses its data.
+_MEMORY = "gifty:circuits:memory"
 
 # A circuit without a trial for so long after its time was over is forgotten; so is a reset.
 _FORGET_SECONDS = 3600
@@ -44,6 +47,7 @@ redis.call('ZREM', KEYS[1], ARGV[2])
 redis.call('HDEL', KEYS[2], ARGV[2])
 """
 _LIST = f"""{_NOW}
+redis.call('SET', KEYS[4], ARGV[1], 'NX')
 local limit = now - {_FORGET_SECONDS * 1000}
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', limit)
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', limit, 'LIMIT', 0, 1000)) do
@@ -56,7 +60,7 @@ for i = 1, #found, 2 do
   open[#open + 1] = {{found[i], tostring(found[i + 1] - now), redis.call('HGET', KEYS[2], found[i]) or ''}}
 end
 for i = 2, #resets, 2 do resets[i] = tostring(now - resets[i]) end
-return {{open, resets}}
+return {{redis.call('GET', KEYS[4]), open, resets}}
 """
 _KEYS = (_OPEN, _CAUSES, _RESETS)
 
@@ -76,7 +80,8 @@ class RedisMarks:
 
     So no caller waits for Redis; only a half-open circuit's trial, which is rare, asks it at once. A mark
     stays when its time is over, until the circuit is closed: it is half-open then, for all. Without Redis
-    each process knows only its own circuits, and tells of them when Redis is back.
+    each process knows only its own circuits, and tells of them when Redis is back. A Redis that lost its data
+    is told again of all marks that this process knows of.
     """
 
     def __init__(self, client: redis.Redis, clock: Clock) -> None:
@@ -88,6 +93,8 @@ class RedisMarks:
         self._told: dict[str, _Word] = {}
         """Since the last refresh."""
         self._told_resets: dict[str, float] = {}
+        self._memory = b""
+        """Names the data of the Redis that was asked last."""
         self._lock = threading.Lock()
 
     def remaining(self, name: str) -> float:
@@ -146,14 +153,32 @@ class RedisMarks:
             resets, self._told_resets = self._told_resets, {}
         try:
             self._tell(told, resets)
-            found = self._client.eval(_LIST, len(_KEYS), *_KEYS)
+            memory, marks, found_resets = self._list()
+            if self._memory and memory != self._memory:
+                log.warning("Redis has lost its data, and is told again of open circuits")
+                self._tell(self._known(), dict(self._resets))
+                memory, marks, found_resets = self._list()
         except redis.RedisError:
             with self._lock:
                 self._told = {**told, **self._told}
                 self._told_resets = {**resets, **self._told_resets}
             raise
+        self._memory = memory
+        self._take(marks, found_resets)
+
+    def _list(self) -> tuple[bytes, list[list[bytes]], list[bytes]]:
+        """What names the data of Redis, the marks, and the resets."""
+        found = self._client.eval(_LIST, len(_KEYS) + 1, *_KEYS, _MEMORY, uuid4().hex)
         assert isinstance(found, list)
-        self._take(*found)
+        return found[0], found[1], found[2]
+
+    def _known(self) -> dict[str, _Word]:
+        """What Redis said last; what this process closed since is not among it."""
+        now = self._clock.monotonic()
+        with self._lock:
+            return {
+                name: _Word(until, now, self._causes.get(name, "")) for name, until in self._until.items()
+            }
 
     def _take(self, marks: list[list[bytes]], resets: list[bytes]) -> None:
         """What all processes said, but for what this one has said meanwhile."""

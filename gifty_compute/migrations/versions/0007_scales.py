@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy import text
 
 revision = "0007"
-down_revision = "0003"
+down_revision = "0006"
 
 _UP = "ALTER TABLE compute_worker_tokens ADD COLUMN score_scale text"
 _DOWN = "ALTER TABLE compute_worker_tokens DROP COLUMN score_scale"

@@ -208,3 +208,50 @@ def test_whoever_dies_with_money_set_aside_has_spent_it(
     assert core.payer.look() == 0
 
     assert fake.calls("openrouter") == []
+
+
+# -- the client whose batch it is ----------------------------------------------------------------------------
+
+
+def share(core: Core) -> None:
+    """What a running facade does every second."""
+    assert core.high.bookkeeper is not None
+    core.high.bookkeeper.refresh()
+
+
+def test_paid_tasks_count_as_the_spending_of_the_batchs_client(
+    core_with: Callable[..., Core], fake: FakeProviders
+) -> None:
+    core = core_with(ALLOWED, "openrouter")
+    batch(core, 10)
+    share(core)
+
+    core.payer.look()
+    share(core)
+
+    [row] = sql(core, "SELECT provider, model, client, usd, answers FROM compute_spending")
+    assert row == {
+        "provider": "openrouter",
+        "model": "baai/bge-m3",
+        "client": "backend",
+        "usd": Decimal("0.0001"),
+        "answers": 10,
+    }
+
+
+def test_a_client_without_dollars_left_has_no_task_paid_for(
+    core_with: Callable[..., Core], fake: FakeProviders
+) -> None:
+    core = core_with(ALLOWED + "clients: {backend: {usd_per_day: 0.00005}}\n", "openrouter")
+    batch(core, 40)
+    share(core)
+
+    # Tasks are begun four at once: what is under way when the dollars end is paid beyond them.
+    core.payer.look()
+    paid = len(fake.calls("openrouter"))
+    again = core.payer.look()
+
+    assert 5 <= paid <= 8
+    assert (again, len(fake.calls("openrouter"))) == (0, paid)
+    assert statuses(core) == {"completed": paid, "pending": 40 - paid}
+    assert money(core)[1] == 0

@@ -144,6 +144,40 @@ def test_telling_the_others_never_waits_for_redis() -> None:
     marks.close("a")
 
 
+def test_a_redis_that_lost_its_data_closes_no_circuit_that_a_process_knows_to_be_open(
+    client: redis.Redis,
+) -> None:
+    """K1: what was learnt from Redis has its own lifetime, not that of Redis's memory."""
+    one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+    one.open("a", 30)
+    one.refresh()
+    other.refresh()
+
+    client.flushdb()
+    other.refresh()
+    third = RedisMarks(client, CLOCK)
+    third.refresh()
+
+    assert other.remaining("a") > 20
+    assert third.remaining("a") > 20
+
+
+def test_a_redis_that_lost_its_data_opens_no_circuit_that_was_closed(client: redis.Redis) -> None:
+    one, other = RedisMarks(client, CLOCK), RedisMarks(client, CLOCK)
+    one.open("a", 30)
+    for marks in (one, other):
+        marks.refresh()
+    one.close("a")
+    for marks in (one, other):
+        marks.refresh()
+
+    client.flushdb()
+    for marks in (one, other):
+        marks.refresh()
+
+    assert (one.remaining("a"), other.remaining("a")) == (0, 0)
+
+
 # -- sums ----------------------------------------------------------------------------------------------------
 
 MINUTE_1 = Sum("a", Window(60, 10))
