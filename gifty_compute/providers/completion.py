@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from gifty_compute.errors import Failure, InvalidRequest, InvalidResult, ProviderError
 from gifty_compute.providers.base import PROGRESS, QUIET, THINKING, Ask, Delta
-from gifty_compute.providers.failures import bad_answer
+from gifty_compute.providers.failures import bad_answer, coined
 from gifty_compute.wire.finish import CUT, REFUSED, STOPPED, is_known, read_finish
 from gifty_compute.wire.questions import in_words, unfenced
 from gifty_compute.wire.size import CHARACTERS_A_TOKEN
@@ -18,6 +19,8 @@ from gifty_compute.wire.size import CHARACTERS_A_TOKEN
 __all__ = ["Prompt", "ending", "finished", "metered", "streamed"]
 
 log = logging.getLogger(__name__)
+
+_END = re.compile(r"(?:blockReason )?([A-Za-z][A-Za-z_]{0,59})")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def ending(ask: Ask, said: Any) -> str:
     except InvalidResult as error:
         raise bad_answer(error.message, reason=_ended_by(ask, said)) from error
     if said and not is_known(said):
-        word = ask.tellable(said) or "a word that may not be told"
+        word = _tellable_end(ask, said) or "a word that may not be told"
         log.info("an answer of %s ended by %s, which is taken for stop", ask.offer.provider, word)
     return reason
 
@@ -153,5 +156,13 @@ def _nothing(reason: str, said: str | None = None) -> ProviderError:
 
 def _ended_by(ask: Ask, said: Any) -> str | None:
     """The provider's own word for the end of its answer, for operators."""
-    word = ask.tellable(said) if isinstance(said, str) else None
+    word = _tellable_end(ask, said)
     return f"it ended by {word}" if word else None
+
+
+def _tellable_end(ask: Ask, said: Any) -> str | None:
+    """The word, if it is one of an API: any other may be out of an input."""
+    found = _END.fullmatch(said) if isinstance(said, str) else None
+    if found is None or not (is_known(found[1]) or coined(found[1])):
+        return None
+    return ask.tellable(found[0])

@@ -143,3 +143,13 @@ def test_a_word_out_of_the_payload_is_not(form: str, caplog: pytest.LogCaptureFi
 
     assert "Хабибуллин" not in caplog.text
     assert NAMES[form] in caplog.text
+
+
+@pytest.mark.parametrize("form", ADAPTERS)
+def test_a_word_that_no_api_coined_is_not_told_either(form: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        asked_whole(form, whole(form, "kanarejka"))
+        with pytest.raises(ProviderError) as caught:
+            asked_whole(form, whole(form, "kanarejka", ""))
+
+    assert "kanarejka" not in caplog.text + str(caught.value.reason)
