@@ -8,7 +8,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from gifty_compute.client import calls
+from gifty_compute.client import calls, reading
 from gifty_compute.client.answers import Chat, ChatPiece, Classification, Embeddings, Ranking, Score
 from gifty_compute.client.batches import AsyncBatches
 from gifty_compute.client.calls import ApiCall, Categories, Messages
@@ -60,8 +60,13 @@ class AsyncClient:
         input_type: str | None = None,
         timeout: float | None = None,
     ) -> Embeddings:
-        """One vector a text, in order; input_type is query or passage."""
-        return await self.run(calls.embeddings(texts, model=model, input_type=input_type, timeout=timeout))
+        """One vector a text, in order; input_type is query or passage.
+
+        More texts than one call should hold are sent in several, one after the other; `timeout` is for all
+        of them together. Raises MixedSpaces where the configured model changes between two.
+        """
+        portions = calls.embeddings_in_portions(texts, model=model, input_type=input_type, timeout=timeout)
+        return await self.follow(self.plans.in_order(portions, timeout, reading.joined_embeddings))
 
     async def rerank(
         self,
@@ -82,8 +87,12 @@ class AsyncClient:
         *,
         timeout: float | None = None,
     ) -> Classification:
-        """Gifty's category for each name; without categories the configured tree is used."""
-        return await self.run(calls.classify(external_names, internal_categories, timeout=timeout))
+        """Gifty's category for each name; without categories the configured tree is used.
+
+        More than a thousand names are sent in several calls, as texts of `embeddings` are.
+        """
+        portions = calls.classify_in_portions(external_names, internal_categories, timeout=timeout)
+        return await self.follow(self.plans.in_order(portions, timeout, reading.joined_classification))
 
     async def score(
         self, product: Mapping[str, Any], *, axes: bool = False, timeout: float | None = None
@@ -191,8 +200,11 @@ class AsyncClient:
         events = ChatEvents()
         async with await self.open(self.plans.trying(call)) as stream:
             async for data in stream:
+                seen = events.lines
                 for piece in events.feed(data):
                     yield piece
+                if events.lines > seen:
+                    stream.progress()
                 if events.ended:
                     return
         raise self._door.lost(call)

@@ -6,7 +6,7 @@ import json
 import math
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
@@ -27,7 +27,9 @@ __all__ = [
     "chat",
     "checked_key",
     "classify",
+    "classify_in_portions",
     "embeddings",
+    "embeddings_in_portions",
     "listed",
     "messages_of",
     "rerank",
@@ -45,6 +47,15 @@ Messages = Iterable[Any]
 
 # Of the caller's time; the rest is for the way, so that the service's own word is here before it is over.
 _TOLD = 0.9
+# In milliseconds: what a service takes as `timeout_ms` unless its logic.yaml says otherwise.
+_MOST_TOLD_MS = {"/v1/chat/completions": 600_000}
+_MOST_TOLD_MS_ELSEWHERE = 60_000
+# Of one call of embeddings: so much is done within its maximum by the packaged model on two slow cores.
+_MOST_TEXTS, _MOST_CHARACTERS = 1024, 150_000
+# A guard against a stream without an end; the service has one of its own, of an hour.
+_LONGEST_STREAM_SECONDS = 7200.0
+# The service takes no more in one call of classify.
+_MOST_NAMES = 1000
 # What a call that waits for a task may take longer than it waits.
 SPARE_SECONDS = 10.0
 _LONGEST_KEY = 255
@@ -86,6 +97,11 @@ class ApiCall(Generic[T]):
     """The seconds that all of it may take; None leaves that to the client."""
     budgeted: bool = False
     """Whether the service is told of the timeout."""
+    most_told_ms: int | None = None
+    """The longest timeout that the service is told; None: that of the call, whatever it is."""
+    longest_stream: float = 0.0
+    """In seconds, of an answer that goes on while it flows; its timeout is then for the first line and for
+    silence. 0: the timeout is for all of it."""
     repeatable: bool = False
     """Whether two are as good as one: it changes nothing, or has an Idempotency-Key."""
 
@@ -93,8 +109,10 @@ class ApiCall(Generic[T]):
         """The body of a try that may take so many seconds."""
         if self.body is None:
             return None
-        told = {"timeout_ms": max(1, int(seconds * 1000 * _TOLD))} if self.budgeted else {}
-        body = {**self.body, **told}
+        body = self.body
+        if self.budgeted:
+            told = max(1, int(seconds * 1000 * _TOLD))
+            body = {**body, "timeout_ms": min(told, self.most_told_ms or told)}
         try:
             return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         except UnicodeEncodeError:
@@ -113,6 +131,16 @@ def embeddings(
     return _high("/v1/embeddings", reading.embeddings, body, timeout)
 
 
+def embeddings_in_portions(
+    texts: Sequence[str], *, model: str | None, input_type: str | None, timeout: float | None
+) -> list[ApiCall[Embeddings]]:
+    """The calls that embed these texts, in order: one for as many as one call should hold."""
+    return [
+        embeddings(portion, model=model, input_type=input_type, timeout=timeout)
+        for portion in _portions(listed(texts, "texts"), _MOST_TEXTS, _MOST_CHARACTERS)
+    ]
+
+
 def rerank(
     query: str, documents: Sequence[str], *, model: str | None, top_n: int | None, timeout: float | None
 ) -> ApiCall[Ranking]:
@@ -125,6 +153,17 @@ def classify(
 ) -> ApiCall[Classification]:
     body = categories_body(external_names, internal_categories)
     return _high("/v1/classify/categories", reading.classification, body, timeout)
+
+
+def classify_in_portions(
+    external_names: Sequence[str], internal_categories: Categories | None, *, timeout: float | None
+) -> list[ApiCall[Classification]]:
+    """The calls that classify these names, in order: one for as many as one call may hold."""
+    names = listed(external_names, "external_names")
+    return [
+        classify(portion, internal_categories, timeout=timeout)
+        for portion in _portions(names, _MOST_NAMES, _MOST_CHARACTERS)
+    ]
 
 
 def score(product: Mapping[str, Any], *, axes: bool, timeout: float | None) -> ApiCall[Score]:
@@ -151,7 +190,8 @@ def chat(
         "response_format": {"type": "json_object"} if json_mode else None,
         "stream": stream or None,
     }
-    return _high("/v1/chat/completions", reading.chat, body, timeout)
+    call = _high("/v1/chat/completions", reading.chat, body, timeout)
+    return replace(call, longest_stream=_LONGEST_STREAM_SECONDS) if stream else call
 
 
 def submit(task_type: str, payload: Mapping[str, Any], **how: Unpack[How]) -> ApiCall[TaskView]:
@@ -237,7 +277,27 @@ def _high(
 ) -> ApiCall[T]:
     if timeout is not None and not 0 < timeout < math.inf:
         raise ValueError(f"timeout: {timeout!r} is not a number of seconds above 0")
-    return ApiCall("POST", path, read, _said(body), timeout=timeout, budgeted=timeout is not None)
+    most = _MOST_TOLD_MS.get(path, _MOST_TOLD_MS_ELSEWHERE) if timeout is None else None
+    return ApiCall("POST", path, read, _said(body), timeout=timeout, budgeted=True, most_told_ms=most)
+
+
+def _portions(texts: list[str], count: int, characters: int) -> list[list[str]]:
+    """The texts in order, in lists of at most so many texts and characters; a longer text is alone.
+
+    >>> _portions(["чай", "кофе", "какао"], 2, 100)
+    [['чай', 'кофе'], ['какао']]
+    >>> _portions(["чай", "кофе"], 9, 5), _portions([], 9, 5)
+    ([['чай'], ['кофе']], [[]])
+    """
+    portions: list[list[str]] = [[]]
+    length = 0
+    for text in texts:
+        if portions[-1] and (len(portions[-1]) >= count or length + len(text) > characters):
+            portions.append([])
+            length = 0
+        portions[-1].append(text)
+        length += len(text)
+    return portions
 
 
 def _said(fields: Mapping[str, Any]) -> dict[str, Any]:

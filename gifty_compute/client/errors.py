@@ -43,7 +43,8 @@ __all__ = [
 class ApiError(GiftyComputeError):
     """The service answered with an error.
 
-    `code` and `param` are the contract's; `retry_after` is in seconds; `request_id` finds the service's log.
+    `code` and `param` are the contract's; `retry_after` is in seconds; `request_id` finds the service's log;
+    `max_timeout_ms` is the longest `timeout_ms` that the service takes, where it refused a longer one.
     """
 
     code = "api_error"
@@ -57,9 +58,11 @@ class ApiError(GiftyComputeError):
         param: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        max_timeout_ms: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.param = status, param
+        self.max_timeout_ms = max_timeout_ms
         self.code = code or type(self).code
         self.request_id, self.retry_after = request_id, retry_after
 
@@ -171,7 +174,12 @@ def error_of(status: int, headers: Mapping[str, str], body: Any) -> ApiError:
         param=told.get("param"),
         request_id=told.get("request_id") or headers.get("X-Request-Id"),
         retry_after=retry_after(headers),
+        max_timeout_ms=_milliseconds(headers.get("X-Gifty-Max-Timeout-Ms")),
     )
+
+
+def _milliseconds(said: str | None) -> int | None:
+    return int(said) if said is not None and said.isascii() and said.isdigit() else None
 
 
 def _unsaid(status: int, headers: Mapping[str, str]) -> str:

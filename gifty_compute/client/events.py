@@ -21,11 +21,14 @@ class ChatEvents:
     def __init__(self) -> None:
         self.ended = False
         """Whether the answer is whole."""
+        self.lines = 0
+        """How many lines came, comments among them: signs that the service is at work."""
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[ChatPiece]:
         """The pieces that these bytes complete. Raises ApiError for an error in the middle of the stream."""
         *lines, self._rest = (self._rest + data).split(b"\n")
+        self.lines += len(lines)
         for line in lines:
             yield from self._line(line.strip())
 

@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
 
 from gifty_compute.client.door import CONNECT_SECONDS, CONNECTIONS, Door, read_answer
 from gifty_compute.client.plans import Send
-from gifty_compute.clock import Clock, Deadline
+from gifty_compute.clock import Clock, Deadline, SilenceDeadline
 
 __all__ = ["AsyncStream", "OverHttpx"]
 
@@ -47,7 +47,7 @@ class OverHttpx:
 
     async def begin(self, step: Send[Any]) -> AsyncStream:
         """A good answer as soon as its headers are there. Raises ApiError, Unreachable."""
-        deadline = Deadline.after(step.seconds, self._clock)
+        deadline = step.deadline(self._clock)
         stream = AsyncStream(self._door, step, await self._open(step, deadline, stream=True), deadline)
         if stream.response.status_code != 200:
             async with stream:
@@ -74,9 +74,15 @@ class OverHttpx:
 class AsyncStream:
     """An answer whose headers are there. Leaving the `async with` block ends it on the wire, too."""
 
-    def __init__(self, door: Door, step: Send[Any], response: httpx.Response, deadline: Deadline) -> None:
+    def __init__(
+        self, door: Door, step: Send[Any], response: httpx.Response, deadline: SilenceDeadline
+    ) -> None:
         self._door, self._step, self._deadline = door, step, deadline
         self.response = response
+
+    def progress(self) -> None:
+        """Something of the answer came: an answer that goes on while it flows has its time anew."""
+        self._deadline.progress()
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives. Raises Unreachable."""

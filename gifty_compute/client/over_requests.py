@@ -15,7 +15,7 @@ from requests.auth import AuthBase
 from gifty_compute.client.door import CONNECT_SECONDS, CONNECTIONS, Door, read_answer
 from gifty_compute.client.errors import Unreachable
 from gifty_compute.client.plans import Send
-from gifty_compute.clock import Clock, Deadline
+from gifty_compute.clock import Clock, SilenceDeadline
 
 __all__ = ["OverRequests", "Stream"]
 
@@ -50,7 +50,7 @@ class OverRequests:
         if self._process != os.getpid():
             # Parent and child must not speak over the same connections.
             self._session, self._process = self._new_session(), os.getpid()
-        call, deadline = step.call, Deadline.after(step.seconds, self._clock)
+        call, deadline = step.call, step.deadline(self._clock)
         try:
             response = self._session.request(
                 call.method,
@@ -91,9 +91,15 @@ class OverRequests:
 class Stream:
     """An answer whose headers are there. Leaving the `with` block ends it on the wire, too."""
 
-    def __init__(self, door: Door, step: Send[Any], response: requests.Response, deadline: Deadline) -> None:
+    def __init__(
+        self, door: Door, step: Send[Any], response: requests.Response, deadline: SilenceDeadline
+    ) -> None:
         self._door, self._step, self._deadline = door, step, deadline
         self.response = response
+
+    def progress(self) -> None:
+        """Something of the answer came: an answer that goes on while it flows has its time anew."""
+        self._deadline.progress()
 
     def read(self) -> bytes:
         return b"".join(self)

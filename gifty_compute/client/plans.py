@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Generic, TypeVar
 
 from gifty_compute.backoff import Backoff
 from gifty_compute.client import calls
 from gifty_compute.client.calls import ApiCall
-from gifty_compute.client.errors import ApiError, Busy, InConflict, Unreachable
-from gifty_compute.clock import Clock, Deadline
+from gifty_compute.client.errors import ApiError, Busy, InConflict, Refused, Unreachable
+from gifty_compute.clock import Clock, Deadline, SilenceDeadline
 from gifty_compute.errors import GiftyComputeError
 from gifty_compute.wire.task import ENDS, TaskView
 
@@ -43,6 +43,13 @@ class Send(Generic[T]):
     call: ApiCall[T]
     seconds: float
 
+    def deadline(self, clock: Clock) -> SilenceDeadline:
+        """By when the answer must be there; of one that goes on while it flows, by when its next line is."""
+        whole = Deadline.after(self.seconds, clock)
+        return SilenceDeadline(
+            whole, silence=self.seconds, longest=max(self.seconds, self.call.longest_stream)
+        )
+
 
 @dataclass(frozen=True)
 class Pause:
@@ -61,6 +68,8 @@ class Plans:
         if not 0 < timeout < math.inf:
             raise ValueError(f"timeout: {timeout!r} is not a number of seconds above 0")
         self._timeout, self._clock, self._rng = timeout, clock, rng
+        self._most_told_ms: dict[str, int] = {}
+        """By path: the longest timeout that the service takes, where it has refused a longer one."""
 
     def trying(self, call: ApiCall[T]) -> Plan[T]:
         """The call, within its timeout, and up to twice more where that can do no harm and may help.
@@ -68,16 +77,55 @@ class Plans:
         Raises ApiError, Unreachable.
         """
         deadline = Deadline.after(self._timeout if call.timeout is None else call.timeout, self._clock)
+        call = self._told_less(call, self._most_told_ms.get(call.path))
         for left in reversed(range(_TRIES)):
             try:
-                answer: T = yield Send(call, max(deadline.remaining, 0.001))
-                return answer
+                return (yield from self._with_a_timeout_that_is_taken(call, deadline))
             except (ApiError, Unreachable) as error:
                 pause = self._pause(error, _TRIES - left)
                 if not left or not _may_repeat(call, error) or pause >= deadline.remaining:
                     raise
             yield Pause(pause)
         raise AssertionError("the last try returns or raises")
+
+    def in_order(
+        self, calls: Sequence[ApiCall[T]], timeout: float | None, join: Callable[[list[T]], T]
+    ) -> Plan[T]:
+        """The calls one after the other, and what `join` makes of their answers.
+
+        `timeout` is for all of them together; without one each has the client's own. Raises ApiError,
+        Unreachable.
+        """
+        deadline = Deadline.after(math.inf if timeout is None else timeout, self._clock)
+        answers: list[T] = []
+        for call in calls:
+            if answers and deadline.expired:
+                done = f"{len(answers)} of {len(calls)} calls"
+                raise Unreachable(f"{call}: the time of {timeout:g} s was over after {done}", sent=False)
+            if timeout is not None:
+                call = replace(call, timeout=max(deadline.remaining, 0.001))
+            answers.append((yield from self.trying(call)))
+        return join(answers)
+
+    def _with_a_timeout_that_is_taken(self, call: ApiCall[T], deadline: Deadline) -> Plan[T]:
+        """One try; where the service refuses the timeout it is told, a second one with its longest."""
+        try:
+            answer: T = yield Send(call, max(deadline.remaining, 0.001))
+        except Refused as error:
+            if error.param != "timeout_ms" or not call.budgeted:
+                raise
+            if error.max_timeout_ms is None:
+                call = replace(call, budgeted=False)
+            else:
+                self._most_told_ms[call.path] = error.max_timeout_ms
+                call = self._told_less(call, error.max_timeout_ms)
+            answer = yield Send(call, max(deadline.remaining, 0.001))
+        return answer
+
+    def _told_less(self, call: ApiCall[T], most_ms: int | None) -> ApiCall[T]:
+        if most_ms is None:
+            return call
+        return replace(call, most_told_ms=min(most_ms, call.most_told_ms or most_ms))
 
     def patiently(self, call: ApiCall[T], until: Deadline | None = None) -> Plan[T]:
         """A repeatable call, through an outage of some minutes, but not beyond `until`."""

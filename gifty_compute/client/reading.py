@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gifty_compute.client.answers import (
@@ -16,9 +16,10 @@ from gifty_compute.client.answers import (
     Ranking,
     Score,
     Tokens,
+    stacked,
     vectors_of,
 )
-from gifty_compute.client.errors import ServiceFault
+from gifty_compute.client.errors import MixedSpaces, ServiceFault
 from gifty_compute.wire.task import Task, TaskList, TaskView
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "chat",
     "classification",
     "embeddings",
+    "joined_classification",
+    "joined_embeddings",
     "page",
     "piece_of",
     "ranking",
@@ -42,6 +45,45 @@ def embeddings(body: Any, headers: Headers) -> Embeddings:
     rows = [row["embedding"] for row in sorted(body["data"], key=lambda row: row["index"])]
     space = headers.get("X-Gifty-Space")
     return Embeddings(vectors_of(rows), body["model"], space, _tokens(body), Origin.of(headers))
+
+
+def joined_embeddings(parts: Sequence[Embeddings]) -> Embeddings:
+    """The answers to portions of one list of texts as one. Raises MixedSpaces."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts:
+        if (part.model, part.space) != (first.model, first.space):
+            raise MixedSpaces(f"some vectors are of {first.space}, others of {part.space}: embed them again")
+    tokens = [part.tokens for part in parts if part.tokens is not None]
+    used = Tokens(sum(one.input for one in tokens), sum(one.output for one in tokens))
+    return Embeddings(
+        stacked([part.vectors for part in parts]),
+        first.model,
+        first.space,
+        used if len(tokens) == len(parts) else None,
+        _joined_origin([part.origin for part in parts]),
+    )
+
+
+def joined_classification(parts: Sequence[Classification]) -> Classification:
+    """The answers to portions of one list of names as one."""
+    if len(parts) == 1:
+        return parts[0]
+    mappings = [mapping for part in parts for mapping in part.mappings]
+    return Classification(mappings, parts[0].model, _joined_origin([part.origin for part in parts]))
+
+
+def _joined_origin(origins: list[Origin]) -> Origin:
+    """All providers that answered, in order; what all answers agree in; the attempts of all together."""
+    providers = dict.fromkeys(one.provider for one in origins if one.provider is not None)
+    attempts = [one.attempts for one in origins if one.attempts is not None]
+    return Origin(
+        ", ".join(providers) or None,
+        all(one.cached for one in origins),
+        sum(attempts) if len(attempts) == len(origins) else None,
+        origins[-1].config,
+    )
 
 
 def ranking(body: Any, headers: Headers) -> Ranking:

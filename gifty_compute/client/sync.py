@@ -7,7 +7,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from gifty_compute.client import calls
+from gifty_compute.client import calls, reading
 from gifty_compute.client.answers import Chat, ChatPiece, Classification, Embeddings, Ranking, Score
 from gifty_compute.client.batches import Batches
 from gifty_compute.client.calls import ApiCall, Categories, Messages
@@ -48,8 +48,9 @@ class Client:
     ) -> None:
         """Without arguments GIFTY_COMPUTE_URL and GIFTY_COMPUTE_TOKEN say where and with which token.
 
-        `timeout` is in seconds, for calls that have none of their own; the service then goes by its own,
-        which is shorter. A call's own timeout covers all of it, and the service is told. Proxies and
+        `timeout` is in seconds, for calls that have none of their own. A call's own timeout covers all of
+        it. The service is told either; where it allows less, it has less. A stream's timeout is for its first
+        event and for silence: while it flows it goes on. Proxies and
         certificates are taken from the environment, as requests does.
         """
         self._door, self._clock = Door(base_url, token), clock or SystemClock()
@@ -67,8 +68,13 @@ class Client:
         input_type: str | None = None,
         timeout: float | None = None,
     ) -> Embeddings:
-        """One vector a text, in order; input_type is query or passage."""
-        return self.run(calls.embeddings(texts, model=model, input_type=input_type, timeout=timeout))
+        """One vector a text, in order; input_type is query or passage.
+
+        More texts than one call should hold are sent in several, one after the other; `timeout` is for all
+        of them together. Raises MixedSpaces where the configured model changes between two.
+        """
+        portions = calls.embeddings_in_portions(texts, model=model, input_type=input_type, timeout=timeout)
+        return self.follow(self.plans.in_order(portions, timeout, reading.joined_embeddings))
 
     def rerank(
         self,
@@ -89,8 +95,12 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> Classification:
-        """Gifty's category for each name; without categories the configured tree is used."""
-        return self.run(calls.classify(external_names, internal_categories, timeout=timeout))
+        """Gifty's category for each name; without categories the configured tree is used.
+
+        More than a thousand names are sent in several calls, as texts of `embeddings` are.
+        """
+        portions = calls.classify_in_portions(external_names, internal_categories, timeout=timeout)
+        return self.follow(self.plans.in_order(portions, timeout, reading.joined_classification))
 
     def score(self, product: Mapping[str, Any], *, axes: bool = False, timeout: float | None = None) -> Score:
         """How good a gift a product is; `title` is required, the rest of the contract's fields are not."""
@@ -203,7 +213,10 @@ class Client:
         events = ChatEvents()
         with self.open(self.plans.trying(call)) as stream:
             for data in stream:
+                seen = events.lines
                 yield from events.feed(data)
+                if events.lines > seen:
+                    stream.progress()
                 if events.ended:
                     return
         raise self._door.lost(call)

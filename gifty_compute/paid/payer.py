@@ -16,7 +16,7 @@ from gifty_compute.logic.file import LowSection
 from gifty_compute.logic.logic import Logic, Offer
 from gifty_compute.paid.plan import Plan, Standing, make_plan
 from gifty_compute.paid.prices import cheapest, expected_usd
-from gifty_compute.paid.worker import CALL_SECONDS, PaidWorker
+from gifty_compute.paid.worker import PaidWorker, call_seconds
 from gifty_compute.queue.purse import Purses
 from gifty_compute.routing.call import Call
 from gifty_compute.routing.router import Router
@@ -116,7 +116,7 @@ class Payer:
             kind=row["task_type"],
             model=model,
             payload=task["payload"],
-            deadline=Deadline.after(CALL_SECONDS, self._clock),
+            deadline=Deadline.after(call_seconds(logic, offer, task["payload"]), self._clock),
             request_id=str(task["id"]),
             client=row["client"],
             never=frozenset(others),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID, uuid4
 
 from gifty_compute.errors import GiftyComputeError, InvalidRequest, StoreUnavailable, Unavailable
-from gifty_compute.logic.logic import Offer
+from gifty_compute.logic.logic import Logic, Offer
+from gifty_compute.logic.timeouts import timeouts_of
 from gifty_compute.paid.prices import bound_usd
 from gifty_compute.queue.leases import LeaseStore
 from gifty_compute.queue.purse import PAID_HANDS, Purses
@@ -16,14 +18,19 @@ from gifty_compute.routing.clients import ClientLimits
 from gifty_compute.routing.router import Router
 from gifty_compute.wire.task import Held, Holder, Task, Want
 
-__all__ = ["CALL_SECONDS", "PaidWorker"]
+__all__ = ["PaidWorker", "call_seconds"]
 
 log = logging.getLogger(__name__)
 
-CALL_SECONDS = 60.0
-"""What a call may take; no caller waits for it."""
-# It needs no heartbeat: the call has a deadline well before.
-_LEASE_SECONDS = 120.0
+# No caller waits: a call has this time at least, and as much as its work needs.
+_LEAST_CALL_SECONDS = 60.0
+# A lease that ends so long after its call needs no heartbeat.
+_SPARE_SECONDS = 60.0
+
+
+def call_seconds(logic: Logic, offer: Offer, payload: dict[str, Any]) -> float:
+    """How long the provider may take: an answer that is given up is paid all the same."""
+    return max(_LEAST_CALL_SECONDS, timeouts_of(logic.section(offer.ask_as), payload, None).total)
 
 
 class PaidWorker:
@@ -55,7 +62,8 @@ class PaidWorker:
         if not self._purses.set_aside(batch_id, bound):
             return False
         holder = Holder(worker_id=f"{offer.provider}@paid", session=self._session, credential=PAID_HANDS)
-        want = Want(ids=(task_id,), limit=1, claim_id=uuid4(), lease_seconds=_LEASE_SECONDS)
+        lease = call.deadline.remaining + _SPARE_SECONDS
+        want = Want(ids=(task_id,), limit=1, claim_id=uuid4(), lease_seconds=lease)
         claimed = self._leases.claim(holder, want).tasks
         if not claimed:
             # A worker was quicker, which costs nothing.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from gifty_compute.clock import Deadline
 from gifty_compute.logic.logic import Logic, Model
+from gifty_compute.logic.timeouts import timeouts_of
 from gifty_compute.providers.base import Usage
 
 __all__ = ["Answer", "Call", "Next", "Stage"]
@@ -47,9 +48,13 @@ class Call:
         return (self.model.space or "") if self.kind == "embedding" else ""
 
     def with_texts(self, texts: list[str]) -> Call:
-        """The same embedding call for other texts."""
+        """The same embedding call for other texts; an attempt has the time that these need."""
         payload = {key: value for key, value in self.payload.items() if key != "ids"}
-        return replace(self, payload={**payload, "texts": texts})
+        payload["texts"] = texts
+        seconds = self.attempt_seconds
+        if seconds is not None:
+            seconds = timeouts_of(self.logic.section(self.kind), payload, None).attempt
+        return replace(self, payload=payload, attempt_seconds=seconds)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 _ADD = f"""{_NOW}
 local left, age, name, cause = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local reset, old = redis.call('ZSCORE', KEYS[3], name), redis.call('ZSCORE', KEYS[1], name)
-if reset and tonumber(reset) >= now - age then return end
+-- A tenth of a second is what two processes' words may differ by on their way.
+if reset and tonumber(reset) >= now - age - 100 then return end
 if old and tonumber(old) >= now + left then return end
 redis.call('ZADD', KEYS[1], now + left, name)
 redis.call('HSET', KEYS[2], name, cause)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from flask import Flask
 
+from gifty_compute.client import calls
 from gifty_compute.client.asynchronous import AsyncClient
 from gifty_compute.client.errors import (
     Busy,
@@ -390,3 +391,21 @@ def test_the_same_key_finds_the_same_task_and_another_body_is_a_conflict(client:
     with pytest.raises(InConflict) as conflict:
         client.low.embeddings(["мяч"], key="order-7")
     assert conflict.value.code == "idempotency_conflict"
+
+
+def test_more_texts_than_one_call_should_hold_are_one_answer(
+    client: Client, fake: FakeProviders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3,000 texts were 422: one call takes 2048."""
+    monkeypatch.setattr(calls, "_MOST_TEXTS", 10)
+    texts = [f"подарок {number}" for number in range(25)]
+
+    answer = client.embeddings(texts)
+
+    np.testing.assert_allclose(answer.vectors, [vector("bge-m3", text) for text in texts], atol=1e-6)
+    assert [len(call.body["input"]) for call in fake.calls("intelligence_api")] == [10, 10, 5]
+
+
+def test_a_timeout_beyond_the_services_maximum_is_its_maximum(client: Client) -> None:
+    """`timeout_ms` over the maximum is 422, also where the caller only meant to be patient."""
+    assert client.embeddings(["чай"], timeout=100).origin.attempts == 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -199,3 +203,81 @@ def test_no_cookie_goes_from_one_call_to_the_next(service: str, counting: Counti
             list(client.tasks.list())
 
     assert counting.cookies == 0
+
+
+class Raw(socketserver.ThreadingTCPServer):
+    """A service of which the test writes every byte: `script(connection)` for each connection."""
+
+    allow_reuse_address, daemon_threads = True, True
+
+    def __init__(self, script: Callable[[socketserver.StreamRequestHandler], None]) -> None:
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    script(self)
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> Raw:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+def read_request(connection: socketserver.StreamRequestHandler) -> bool:
+    length, first = 0, connection.rfile.readline()
+    while (line := connection.rfile.readline().strip()) != b"":
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    connection.rfile.read(length)
+    return bool(first)
+
+
+def piece(text: str, reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("line", [piece("а"), b": keep-alive\n\n"], ids=["text", "comment"])
+def test_a_stream_goes_on_while_it_flows_whatever_the_timeout(connect: Connect, line: bytes) -> None:
+    """K4: the client's own clock cut a stream at 75 s."""
+    tick = threading.Event()
+
+    def flow(connection: socketserver.StreamRequestHandler) -> None:
+        read_request(connection)
+        connection.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        for _ in range(12):
+            connection.wfile.write(line)
+            tick.wait(0.25)
+        connection.wfile.write(piece("б", "stop") + b"data: [DONE]\n\n")
+
+    with Raw(flow) as service:
+        text = "".join(one.text for one in connect(service.url, "token").stream_chat(HELLO, timeout=1.5))
+
+    assert text in ("а" * 12 + "б", "б")
+
+
+def test_a_connection_that_the_service_closed_meanwhile_fails_no_call(connect: Connect) -> None:
+    """P25: an idle connection is closed by the other side; the next call goes over a new one."""
+    closed = threading.Event()
+
+    def answer_once(connection: socketserver.StreamRequestHandler) -> None:
+        read_request(connection)
+        body = json.dumps({"gift_score": 7, "reasoning": "", "tags": [], "model": "m"}).encode()
+        connection.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        connection.connection.shutdown(socket.SHUT_RDWR)
+        closed.set()
+
+    with Raw(answer_once) as service:
+        client = connect(service.url, "token")
+        for _ in range(3):
+            closed.clear()
+            assert client.score({"title": "чай"}).gift_score == 7
+            assert closed.wait(10)

@@ -72,13 +72,57 @@ def test_a_timeout_is_a_number_of_seconds(timeout: float) -> None:
         Plans(timeout, HandClock(), Random(1))
 
 
-def test_the_service_is_told_of_a_calls_own_timeout_only() -> None:
+def test_the_service_is_told_of_every_timeout() -> None:
+    """200 texts without a timeout were 504: the client's own 75 s were not told."""
     told = calls.embeddings(["чай"], model=None, input_type=None, timeout=2)
     untold = calls.embeddings(["чай"], model=None, input_type=None, timeout=None)
 
     assert body_of(told, 2)["timeout_ms"] == 1800
     assert body_of(told, 0.0001)["timeout_ms"] == 1
-    assert "timeout_ms" not in body_of(untold)
+    assert body_of(untold, 20)["timeout_ms"] == 18_000
+
+
+def test_what_the_caller_does_not_name_is_told_up_to_the_services_usual_maximum() -> None:
+    named = calls.embeddings(["чай"], model=None, input_type=None, timeout=75)
+    unnamed = calls.embeddings(["чай"], model=None, input_type=None, timeout=None)
+
+    assert body_of(named, 75)["timeout_ms"] == 67_500
+    assert body_of(unnamed, 75)["timeout_ms"] == 60_000
+    assert body_of(chat(stream=False), 75)["timeout_ms"] == 67_500
+
+
+def test_texts_are_sent_in_portions_by_their_number_and_by_their_length() -> None:
+    """3,000 texts were 422: one call takes 2048."""
+    many = calls.embeddings_in_portions(["чай"] * 3000, model=None, input_type=None, timeout=None)
+    long = calls.embeddings_in_portions(["ч" * 100_000] * 3, model=None, input_type=None, timeout=None)
+
+    assert [len(body_of(call)["input"]) for call in many] == [1024, 1024, 952]
+    assert [len(body_of(call)["input"]) for call in long] == [1, 1, 1]
+
+
+def test_names_are_classified_in_portions() -> None:
+    found = calls.classify_in_portions(["чай"] * 1001, [{"id": 1, "name": "Чай"}], timeout=None)
+
+    assert [len(body_of(call)["external_names"]) for call in found] == [1000, 1]
+    assert all(body_of(call)["internal_categories"] for call in found)
+
+
+def chat(*, stream: bool) -> Any:
+    return calls.chat(
+        [{"role": "user", "content": "чай"}],
+        model=None,
+        max_tokens=None,
+        temperature=None,
+        stop=None,
+        json_mode=False,
+        stream=stream,
+        timeout=None,
+    )
+
+
+def test_only_a_stream_goes_on_while_it_flows() -> None:
+    assert chat(stream=True).longest_stream > 3600
+    assert chat(stream=False).longest_stream == 0
 
 
 def test_russian_takes_two_bytes_a_letter_and_half_a_pair_is_left_to_the_service() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from random import Random
@@ -171,6 +172,80 @@ def test_a_submit_keeps_its_key_over_all_tries(plans: Plans, service: Callable[.
     there.follow(plans.trying(submit))
 
     assert len({step.call.headers["Idempotency-Key"] for step in there.tries}) == 1
+
+
+def too_long(most_ms: int | None) -> ApiError:
+    headers = {} if most_ms is None else {"X-Gifty-Max-Timeout-Ms": str(most_ms)}
+    told = {"code": "timeout_too_long", "message": "at most", "param": "timeout_ms"}
+    return error_of(422, headers, {"error": told})
+
+
+def told_ms(step: Send[Any]) -> int | None:
+    found: int | None = json.loads(step.call.content(step.seconds) or b"{}").get("timeout_ms")
+    return found
+
+
+def test_a_timeout_that_the_service_refuses_is_its_longest_then_and_from_then_on(
+    plans: Plans, service: Callable[..., Service]
+) -> None:
+    there = service(too_long(5000), "answer")
+
+    assert there.follow(plans.trying(embed)) == "answer"
+    assert there.follow(plans.trying(embed)) == "answer"
+
+    assert [told_ms(step) for step in there.tries] == [9000, 5000, 5000]
+
+
+def test_a_service_that_does_not_say_its_longest_timeout_is_told_none(
+    plans: Plans, service: Callable[..., Service]
+) -> None:
+    there = service(too_long(None), "answer")
+
+    assert there.follow(plans.trying(embed)) == "answer"
+    assert [told_ms(step) for step in there.tries] == [9000, None]
+
+
+def test_a_timeout_that_is_refused_twice_is_an_error(plans: Plans, service: Callable[..., Service]) -> None:
+    there = service(too_long(5000))
+
+    with pytest.raises(Refused):
+        there.follow(plans.trying(embed))
+
+    assert len(there.tries) == 2
+
+
+def portions(count: int, timeout: float | None) -> list[ApiCall[Any]]:
+    texts = ["чай"] * 1024 * count
+    return calls.embeddings_in_portions(texts, model=None, input_type=None, timeout=timeout)
+
+
+def test_portions_are_sent_in_order_and_share_the_timeout_that_the_caller_names(
+    plans: Plans, service: Callable[..., Service]
+) -> None:
+    there = service("a", "b", "c", seconds=3)
+
+    assert there.follow(plans.in_order(portions(3, 10), 10, "".join)) == "abc"
+    assert [step.seconds for step in there.tries] == [10, 7, 4]
+
+
+def test_portions_without_a_timeout_have_the_clients_own_each(
+    plans: Plans, service: Callable[..., Service]
+) -> None:
+    there = service("a", "b", seconds=50)
+
+    assert there.follow(plans.in_order(portions(2, None), None, "".join)) == "ab"
+    assert [step.seconds for step in there.tries] == [75, 75]
+
+
+def test_where_the_time_of_all_portions_is_over_no_more_is_sent(
+    plans: Plans, service: Callable[..., Service]
+) -> None:
+    there = service("a", seconds=10)
+
+    with pytest.raises(Unreachable, match="the time of 10 s was over after 1 of 3 calls"):
+        there.follow(plans.in_order(portions(3, 10), 10, "".join))
+
+    assert len(there.tries) == 1
 
 
 # -- an outage -----------------------------------------------------------------------------------------------

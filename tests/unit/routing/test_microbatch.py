@@ -448,3 +448,14 @@ def test_under_load_and_failures_each_caller_gets_its_own_and_nothing_hangs(stag
     assert most == 2
     assert max(sizes) > 4
     assert stage._lanes == {}
+
+
+def test_an_attempt_at_many_texts_has_the_time_that_they_need(call: Callable[..., Call]) -> None:
+    """K10: the leader's single text needs less than its batch."""
+    asked = call(seconds=60, attempt_seconds=2.1)
+
+    many = asked.with_texts(["чайник электрический"] * 64)
+
+    assert many.attempt_seconds is not None
+    assert many.attempt_seconds > 5
+    assert call().with_texts(["чай"]).attempt_seconds is None
