@@ -111,7 +111,11 @@ def build(
     """
     clock, rng = clock or SystemClock(), rng or Random()  # noqa: S311  # jitter and turns, not secrets
     logic = LogicWatch(settings.logic_config_path, settings.llm_overrides)
-    database = connect(settings.database_url.get_secret_value(), pool_size=settings.db_pool_size)
+    database = connect(
+        settings.database_url.get_secret_value(),
+        pool_size=settings.db_pool_size,
+        most_waiting=settings.facade_threads // 4,
+    )
     store = TaskStore(database, lambda: logic.current)
     leases = LeaseStore(database, lambda: logic.current, rng)
     announcer = Announcer(celery, clock)
