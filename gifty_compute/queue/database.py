@@ -60,7 +60,7 @@ def connect(
 ) -> Database:
     """A database behind a bounded pool; nothing is dialled yet, and no answer awaited forever.
 
-    At most `most_waiting` threads wait for a connection; over it StoreUnavailable is raised at once, and a slow
+    At most `most_waiting` threads wait for a connection; over it StoreUnavailable is raised at once. A slow
     database does not take the threads of requests that need none.
 
     Every statement commits by itself: each change of state is one statement, so a transaction would only add
