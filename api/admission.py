@@ -6,8 +6,8 @@ once, as probes, submits and refusals do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
 
 from api.facade import this_app
@@ -89,18 +89,27 @@ class Admission:
         """A place, if one is free now."""
         return self._places[kind].try_enter(client)
 
-    @contextmanager
-    def place(self, kind: Kind, client: str, seconds: float = _PATIENCE_SECONDS) -> Iterator[None]:
-        """A place as long as the block runs. Raises Unavailable."""
-        leave = self.enter(kind, client, seconds)
-        try:
-            yield
-        finally:
-            leave()
+    def place(
+        self, kind: Kind, client: str, seconds: float = _PATIENCE_SECONDS
+    ) -> AbstractContextManager[None]:
+        """A place, at once or within so many seconds, as long as the block runs. Raises Unavailable."""
+        return _Held(self.enter(kind, client, seconds))
 
     def occupancy(self) -> dict[Kind, Occupancy]:
         """Of each kind, at this moment."""
         return {kind: places.occupancy() for kind, places in self._places.items()}
+
+
+class _Held(AbstractContextManager[None]):
+    """A block at whose end a place is given back; a generator would cost as much as the place."""
+
+    __slots__ = ("_leave",)
+
+    def __init__(self, leave: Leave) -> None:
+        self._leave = leave
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
 
 
 def threads_of_server(argv: Sequence[str], environ: Mapping[str, str], at_most: int) -> int:

@@ -121,7 +121,11 @@ def build(
     """
     clock, rng = clock or SystemClock(), rng or Random()  # noqa: S311  # jitter and turns, not secrets
     logic = LogicWatch(settings.logic_config_path, settings.llm_overrides, clock=clock)
-    database = connect(settings.database_url.get_secret_value(), pool_size=settings.db_pool_size)
+    database = connect(
+        settings.database_url.get_secret_value(),
+        pool_size=settings.db_pool_size,
+        most_waiting=settings.facade_threads // 4,
+    )
     first_client = settings.api_tokens[0][0] if settings.api_tokens else ""
     sights = Sights(lambda: logic.current, first_client)
     store = TaskStore(database, lambda: logic.current)

@@ -85,8 +85,10 @@ class Inference:
         share: float = 1.0,
         pass_seconds: float | None = None,
     ) -> None:
-        """`share` of the time is computed, the rest left to whoever else uses the machine. A pass is planned to
-        last `pass_seconds` at most, by the pace of late, so that callers with little time get their turn."""
+        """`share` of the time is computed, the rest left to whoever else uses the machine.
+
+        A pass is planned to last `pass_seconds` at most, by the pace of late: callers wait for it to end.
+        """
         self._shelf, self._clock, self._most_tokens = shelf, clock, most_tokens
         self._pass_seconds = pass_seconds
         self._idle = 1 / share - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
@@ -54,8 +55,13 @@ _TURN_SECONDS, _MOST_TURNS, _STALLED_SECONDS = 1.0, 5, 2.0
 _TCP = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 
 
-def connect(dsn: str, *, pool_size: int = 8, clock: Clock | None = None) -> Database:
+def connect(
+    dsn: str, *, pool_size: int = 8, most_waiting: int = 1000, clock: Clock | None = None
+) -> Database:
     """A database behind a bounded pool; nothing is dialled yet, and no answer awaited forever.
+
+    At most `most_waiting` threads wait for a connection; over it StoreUnavailable is raised at once. A slow
+    database does not take the threads of requests that need none.
 
     Every statement commits by itself: each change of state is one statement, so a transaction would only add
     round trips and hold snapshots open.
@@ -84,14 +90,15 @@ def connect(dsn: str, *, pool_size: int = 8, clock: Clock | None = None) -> Data
         },
     )
     leave_the_dead(engine)
-    return Database(engine, clock or SystemClock())
+    return Database(engine, clock or SystemClock(), most_waiting=most_waiting)
 
 
 class Database:
     """Runs the queue's named statements. Raises StoreUnavailable when PostgreSQL cannot be asked."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, *, most_waiting: int) -> None:
         self.engine, self._clock = engine, clock
+        self._line = threading.BoundedSemaphore(most_waiting)
         self._patience = Patience(clock)
         self._given_back = clock.monotonic()
         event.listen(engine, "checkout", self._hand_out)
@@ -173,6 +180,14 @@ class Database:
 
         A database that hangs must not take more threads of its callers than it has connections.
         """
+        if not self._line.acquire(blocking=False):
+            raise StoreUnavailable("too many requests wait for a database connection; try again")
+        try:
+            return self._connect_in_turn()
+        finally:
+            self._line.release()
+
+    def _connect_in_turn(self) -> Connection:
         for turn in range(_MOST_TURNS):
             if self._stalled():
                 break

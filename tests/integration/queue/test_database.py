@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import psycopg2
@@ -75,6 +77,26 @@ def test_a_connection_that_the_server_has_left_is_replaced_unnoticed(
     _work(store, leases)
 
     assert _one(single, "SELECT pg_backend_pid()") != left
+
+
+def test_a_slow_database_keeps_no_more_threads_waiting_than_it_may(empty_database_url: str) -> None:
+    """K8: requests that need the database must not take the threads of those that do not."""
+    database = connect(empty_database_url, pool_size=1, most_waiting=1)
+    with ThreadPoolExecutor(1) as threads:
+        with database.connection():
+            waiting = threads.submit(_one, database, "SELECT 1")
+            pause = threading.Event()
+            for _ in range(1000):
+                if not database._line._value:
+                    break
+                pause.wait(0.01)
+            with pytest.raises(StoreUnavailable, match="too many requests wait for a database connection"):
+                _one(database, "SELECT 1")
+        found = waiting.result(20)
+    again = _one(database, "SELECT 1")
+    database.close()
+
+    assert (found, again) == (1, 1)
 
 
 def test_hot_statements_are_planned_once_a_connection(
