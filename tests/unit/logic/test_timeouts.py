@@ -14,7 +14,7 @@ TITLE = "Чайник электрический стеклянный 1.7 л"
 
 
 def of(kind: str, payload: dict[str, Any], named_ms: int | None = None, text: str = "") -> Any:
-    return timeouts_of(parse_logic(text).section(kind), payload, named_ms)
+    return timeouts_of(parse_logic(text or "llm: {}").section(kind), payload, named_ms)
 
 
 def texts(count: int, text: str = TITLE) -> dict[str, Any]:

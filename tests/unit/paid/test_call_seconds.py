@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gifty_compute.logic.file import KindName
-from gifty_compute.logic.source import parse_logic
+from gifty_compute.logic.source import DEFAULT_LOGIC
 from gifty_compute.paid.worker import call_seconds
 
 
@@ -23,7 +23,7 @@ def test_a_paid_call_has_the_time_that_its_work_needs(
     kind: KindName, payload: dict[str, Any], least: float, most: float
 ) -> None:
     """K4: a minute for all work, however long its answer may be."""
-    logic = parse_logic("")
+    logic = DEFAULT_LOGIC
     offer = logic.offers(kind, logic.model(kind, None))[0]
 
     assert least <= call_seconds(logic, offer, payload) <= most
