@@ -6,19 +6,31 @@ from typing import Any
 
 import orjson
 
-from gifty_compute.errors import InvalidRequest, MalformedBody
+from gifty_compute.errors import InvalidRequest, MalformedBody, TooLarge
+from gifty_compute.wire.weight import HEAVIEST, weight
 
 __all__ = ["read_json", "write_json"]
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
 
 
-def read_json(data: bytes) -> Any:
+# In bytes a byte of the largest body: vectors as numbers take three or four. Small bodies may be of anything.
+_TIMES_THE_LARGEST_BODY, _LEAST_ROOM = 6, 32 * 2**20
+
+
+def read_json(data: bytes, *, largest: int | None = None) -> Any:
     """The value that a caller sent. Raises MalformedBody, and InvalidRequest for a lone surrogate.
+
+    `largest` is how long a body of this service may be. With it, TooLarge is raised for one whose values
+    would take many times that in memory, before they are made.
 
     >>> read_json(b'{"input": "a"}')
     {'input': 'a'}
     """
+    if largest is not None:
+        room = max(_LEAST_ROOM, _TIMES_THE_LARGEST_BODY * largest)
+        if len(data) > room // HEAVIEST and weight(data, room) >= room:
+            raise TooLarge(f"the body holds too many values: they would take over {room >> 20} MiB of memory")
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
