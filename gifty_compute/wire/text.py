@@ -47,6 +47,8 @@ def clean_json(value: Any) -> Any:
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for item in level:
+            if not item:
+                continue
             if isinstance(item, str):
                 # As in `_clean`, whose call would double what this loop costs.
                 if not item.isascii() or "\x00" in item:
