@@ -6,6 +6,7 @@ from flask import Blueprint, Response, request
 from pydantic import Field
 
 from api.batches import JSON_LINES
+from api.compression import LONGEST_ACCEPT
 from api.errors import error_json
 from api.operation import core, operation, request_id, sight
 from api.query import VectorsQuery
@@ -41,6 +42,8 @@ class ResultsQuery(VectorsQuery):
 def batch_results(batch_id: str, query: ResultsQuery) -> Response:
     """All tasks in the order of the submit, ended or not; for NumPy all must be embeddings, and done."""
     batch = core().batches.get(sight(), path_id(batch_id, "batch"))
+    if len(request.headers.get("Accept", "")) > LONGEST_ACCEPT:
+        raise NotAcceptable(f"Accept is over {LONGEST_ACCEPT} characters")
     wanted = request.accept_mimetypes.best_match(list(_RESULTS)) if request.accept_mimetypes else JSON_LINES
     if wanted is None:
         raise NotAcceptable(f"results come as {JSON_LINES}, {PARQUET} or {NPY}")

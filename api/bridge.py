@@ -22,6 +22,7 @@ from gifty_compute.clock import Deadline
 from gifty_compute.core import Core
 from gifty_compute.errors import Unauthorized
 from gifty_compute.logging import InContext
+from gifty_compute.wire.body import Many
 from gifty_compute.wire.json import write_json
 from gifty_compute.wire.task import (
     Claimed,
@@ -51,15 +52,15 @@ class ClaimQuery(Query):
     """
 
     worker_id: WorkerName
-    task_type: list[CleanText] = Field(default=[], max_length=20)
+    task_type: Many[CleanText] = Field(default=[], max_length=20)
     limit: int = Field(default=10, ge=1, le=100)
-    model: list[CleanText] = Field(default=[], max_length=20)
-    space: list[CleanText] = Field(default=[], max_length=20)
+    model: Many[CleanText] = Field(default=[], max_length=20)
+    space: Many[CleanText] = Field(default=[], max_length=20)
     max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     lease: int | None = Field(default=None, ge=30, le=900)
     claim_id: UUID | None = None
     session: CleanText = Field(default="", max_length=200)
-    id: list[UUID] = Field(default=[], max_length=100)
+    id: Many[UUID] = Field(default=[], max_length=100)
     wait: float = Field(default=0, ge=0, le=30)
 
     def want(self) -> Want:

@@ -9,7 +9,10 @@ from flask import Response, request
 
 from gifty_compute.errors import MalformedBody, TooLarge
 
-__all__ = ["compressed", "unpacked"]
+__all__ = ["LONGEST_ACCEPT", "compressed", "unpacked"]
+
+LONGEST_ACCEPT = 1000
+"""Characters of an Accept header that is read: each word of it takes some microseconds."""
 
 # A smaller answer fits into a few packets as it is.
 _LARGE = 8 * 2**10
@@ -43,7 +46,10 @@ def compressed(answer: Response) -> Response:
     if answer.is_streamed or answer.status_code != 200 or "Content-Encoding" in answer.headers:
         return answer
     content = answer.get_data()
-    if len(content) >= _LARGE and request.accept_encodings.quality("gzip") > 0:
+    wanted = request.headers.get("Accept-Encoding", "")
+    if len(content) < _LARGE or len(wanted) > LONGEST_ACCEPT:
+        return answer
+    if request.accept_encodings.quality("gzip") > 0:
         answer.set_data(gzip.compress(content, _LEVEL, mtime=0))
         answer.headers["Content-Encoding"] = "gzip"
     return answer

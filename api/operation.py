@@ -28,6 +28,8 @@ from gifty_compute.wire.task import Holder
 __all__ = ["Operation", "caller", "core", "holder_of", "operation", "operations", "request_id", "sight"]
 
 View = Callable[..., Response]
+# Ids of a claim, types, models and spaces, and what stands beside them.
+_MOST_PARAMETERS = 200
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -141,10 +143,14 @@ def request_id() -> str:
 
 
 def _read_query(model: type[BaseModel]) -> BaseModel:
+    if str(this_request().environ.get("QUERY_STRING", "")).count("&") >= _MOST_PARAMETERS:
+        raise InvalidRequest(f"a query has {_MOST_PARAMETERS} parameters at most")
     known = {info.alias or name: info for name, info in model.model_fields.items()}
     values: dict[str, Any] = {}
     for name, sent in request.args.lists():
-        repeats = name in known and get_origin(known[name].annotation) in (list, tuple)
+        if name not in known:
+            raise InvalidRequest(f"{name[:60]}: there is no such parameter", param=name[:60])
+        repeats = get_origin(known[name].annotation) in (list, tuple)
         if len(sent) > 1 and not repeats:
             raise InvalidRequest(f"{name} is given {len(sent)} times", param=name)
         values[name] = sent if repeats else sent[0]
@@ -161,4 +167,4 @@ def _read_json(asked: FacadeRequest) -> Any:
     kind = Kind.BODIES if asked.says_short() else Kind.LARGE_BODIES
     with admission().place(kind, asked.caller):
         body = asked.read(most)
-    return read_json(unpacked(body, most) if encoding == "gzip" else body)
+    return read_json(unpacked(body, most) if encoding == "gzip" else body, largest=most)

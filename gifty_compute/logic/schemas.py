@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 __all__ = ["Schema"]
 
+# The most telling of the first few: a value may break the schema in each of its elements.
+_ENOUGH_ERRORS = 10
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
@@ -35,7 +38,7 @@ class Schema:
     def flaw(self, value: Any) -> str | None:
         """Where the value breaks the schema, and which rule, without a word of the value itself."""
         try:
-            error = self._best_match(self._validator.iter_errors(value))
+            error = self._best_match(islice(self._validator.iter_errors(value), _ENOUGH_ERRORS))
         except RecursionError:
             return "$: nested deeper than the schema can be followed"
         return None if error is None else f"{error.json_path}: breaks the schema's {error.validator!r}"

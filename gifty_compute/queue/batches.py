@@ -87,7 +87,7 @@ class BatchStore:
         logic = self._logic()
         for number, line in upload:
             try:
-                columns = self._columns(logic, line)
+                columns = self._columns(logic, line, upload.line_bytes)
             except InvalidRequest as error:
                 message = f"line {number}: {error.message}"
                 raise type(error)(message, param=error.param, code=error.code) from error
@@ -98,8 +98,8 @@ class BatchStore:
         if not len(spool):
             raise InvalidRequest("a batch has at least one line")
 
-    def _columns(self, logic: Logic, line: bytes) -> dict[str, Any]:
-        request = parse(SubmitRequest, read_json(line))
+    def _columns(self, logic: Logic, line: bytes, largest: int) -> dict[str, Any]:
+        request = parse(SubmitRequest, read_json(line, largest=largest))
         if request.callback_url is not None:
             self._admit(request.callback_url)
         return columns_of(logic, request)

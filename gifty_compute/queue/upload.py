@@ -55,6 +55,11 @@ class Upload:
         self._gzip, self._one_member = gzip, length is None
         self._hash = hashlib.sha256()
 
+    @property
+    def line_bytes(self) -> int:
+        """How long a line may be."""
+        return self._limits.line_bytes
+
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Each line that is not blank, and its number. Raises MalformedBody, TooLarge."""
         raw = _Inflated(self._received, one_member=self._one_member) if self._gzip else self._received

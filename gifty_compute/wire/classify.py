@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from gifty_compute.errors import InvalidResult
-from gifty_compute.wire.body import Body, Deliverable
+from gifty_compute.wire.body import Body, Deliverable, Many
 from gifty_compute.wire.expected import Expected
 from gifty_compute.wire.text import CleanText, Text
 
@@ -24,16 +24,16 @@ class InternalCategory(Body):
 class ClassifyPayload(Body):
     """What a classify task holds."""
 
-    external_names: list[Text] = Field(min_length=1, max_length=1000)
-    internal_categories: list[InternalCategory] | None = Field(default=None, min_length=1, max_length=2000)
+    external_names: Many[Text] = Field(min_length=1, max_length=1000)
+    internal_categories: Many[InternalCategory] | None = Field(default=None, min_length=1, max_length=2000)
     model: CleanText | None = None
 
 
 class ClassifyRequest(Deliverable):
     """The body of /v1/classify/categories; without internal_categories the configured tree is used."""
 
-    external_names: list[Text] = Field(min_length=1, max_length=1000)
-    internal_categories: list[InternalCategory] | None = Field(default=None, min_length=1, max_length=2000)
+    external_names: Many[Text] = Field(min_length=1, max_length=1000)
+    internal_categories: Many[InternalCategory] | None = Field(default=None, min_length=1, max_length=2000)
 
     def payload(self) -> dict[str, Any]:
         """The same work as a task's payload."""

@@ -8,12 +8,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gifty_compute.errors import InvalidResult
-from gifty_compute.wire.body import Body, Deliverable
+from gifty_compute.wire.body import Body, Deliverable, Many
 from gifty_compute.wire.expected import Expected
 from gifty_compute.wire.text import CleanText, Text
 
 __all__ = ["EmbeddingPayload", "EmbeddingRequest", "InputType", "check_embedding"]
 
+MAX_TEXTS = 2048
 InputType = Literal["query", "passage"]
 
 
@@ -22,13 +23,13 @@ def _listed(value: Any) -> Any:
 
 
 # A list in any case: a union would name no field of the caller's in its errors.
-_Texts = Annotated[list[Text], BeforeValidator(_listed, json_schema_input_type=Text | list[Text])]
+_Texts = Annotated[Many[Text], BeforeValidator(_listed, json_schema_input_type=Text | list[Text])]
 
 
 class EmbeddingRequest(Deliverable):
     """OpenAI's body for /v1/embeddings, and Gifty's fields beside it."""
 
-    input: _Texts = Field(min_length=1, max_length=2048, description="One text, or 1 to 2048 of them.")
+    input: _Texts = Field(min_length=1, max_length=MAX_TEXTS, description="One text, or 1 to 2048 of them.")
     model: CleanText | None = None
     encoding_format: Literal["float", "base64"] = "float"
     input_type: InputType | None = None
@@ -43,8 +44,10 @@ class EmbeddingRequest(Deliverable):
 class EmbeddingPayload(Body):
     """What an embedding task holds."""
 
-    texts: list[Text] = Field(min_length=1, max_length=2048)
-    ids: list[CleanText | int] | None = Field(default=None, description="One for each text.")
+    texts: Many[Text] = Field(min_length=1, max_length=MAX_TEXTS)
+    ids: Many[CleanText | int] | None = Field(
+        default=None, max_length=MAX_TEXTS, description="One for each text."
+    )
     model: CleanText | None = None
     input_type: InputType | None = None
 

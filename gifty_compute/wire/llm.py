@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gifty_compute.errors import InvalidResult
-from gifty_compute.wire.body import Body, Deliverable
+from gifty_compute.wire.body import Body, Deliverable, Many
 from gifty_compute.wire.expected import Expected
 from gifty_compute.wire.text import CleanText, JsonObject, Text
 
 __all__ = ["ChatRequest", "LlmPayload", "Message", "check_llm"]
 
 FINISH_REASONS = ("stop", "length", "content_filter")
-_Stops = Annotated[list[CleanText], Field(max_length=4)]
+_Stops = Annotated[Many[CleanText], Field(max_length=4)]
 
 
 class Message(Body):
@@ -29,7 +29,7 @@ class Message(Body):
 class LlmPayload(Body):
     """What an llm task holds."""
 
-    messages: list[Message] = Field(min_length=1, max_length=1000)
+    messages: Many[Message] = Field(min_length=1, max_length=1000)
     system_prompt: Text | None = None
     model: CleanText | None = None
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
@@ -46,7 +46,7 @@ class _TextPart(Body):
 
 class _ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[_TextPart], Field(min_length=1, max_length=100)]
+    content: Text | Annotated[Many[_TextPart], Field(min_length=1, max_length=100)]
     name: CleanText | None = None
 
     @property
@@ -75,7 +75,7 @@ class _StreamOptions(Body):
 class ChatRequest(Deliverable):
     """OpenAI's body for /v1/chat/completions, as far as all providers can follow it."""
 
-    messages: list[_ChatMessage] = Field(min_length=1, max_length=1000)
+    messages: Many[_ChatMessage] = Field(min_length=1, max_length=1000)
     model: CleanText | None = None
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)

@@ -11,11 +11,11 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
 from gifty_compute.errors import InvalidRequest
-from gifty_compute.wire.body import Body
+from gifty_compute.wire.body import Body, Many
 from gifty_compute.wire.scale import Scale
 from gifty_compute.wire.score import AXES, MAX_SCORE
 from gifty_compute.wire.task import Task
-from gifty_compute.wire.text import CleanText, JsonObject
+from gifty_compute.wire.text import CleanText, SmallObject
 
 __all__ = [
     "CategoriesSubmit",
@@ -83,7 +83,7 @@ class _Score(Body):
     gift_id: CleanText
     llm_gift_score: Annotated[float, BeforeValidator(_number, json_schema_input_type=float | _Quoted)]
     llm_gift_reasoning: CleanText
-    llm_gift_vector: JsonObject | None = None
+    llm_gift_vector: SmallObject | None = None
     llm_scoring_model: CleanText
     llm_scoring_version: CleanText
 
@@ -91,7 +91,7 @@ class _Score(Body):
 class ScoringSubmit(Body):
     """The body of POST /internal/scoring/submit."""
 
-    results: list[_Score] = Field(max_length=1000)
+    results: Many[_Score] = Field(max_length=1000)
 
 
 class _Mapping(Body):
@@ -102,7 +102,7 @@ class _Mapping(Body):
 class CategoriesSubmit(Body):
     """The body of POST /internal/categories/submit."""
 
-    results: list[_Mapping] = Field(max_length=10_000)
+    results: Many[_Mapping] = Field(max_length=10_000)
 
 
 def gift_ids(task: Task) -> list[str]:

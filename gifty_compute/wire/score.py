@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from gifty_compute.errors import InvalidResult
-from gifty_compute.wire.body import Body, Deliverable
+from gifty_compute.wire.body import Body, Deliverable, Many
 from gifty_compute.wire.expected import Expected
 from gifty_compute.wire.scale import Scale
 from gifty_compute.wire.text import CleanText, Text
@@ -60,7 +60,7 @@ class Product(_Fields):
 class ScorePayload(Body):
     """What a score task holds."""
 
-    products: list[Product] = Field(min_length=1, max_length=100)
+    products: Many[Product] = Field(min_length=1, max_length=100)
     model: CleanText | None = None
     notebook_scale: Scale | None = Field(
         default=None, description="What an older notebook scores these on; other workers do not read it."

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation
 
-from gifty_compute.wire.body import Body, Priority
-from gifty_compute.wire.text import CleanText, JsonObject, Text
+from gifty_compute.wire.body import Body, Many, Priority
+from gifty_compute.wire.text import CleanText, JsonObject, SmallObject, Text
 
 __all__ = [
     "ENDS",
@@ -84,7 +84,7 @@ class SubmitRequest(Body):
     task_type: Text
     payload: JsonObject
     priority: Priority = "low"
-    metadata: JsonObject | None = None
+    metadata: SmallObject | None = None
     callback_url: str | None = Field(default=None, max_length=2048)
     max_attempts: int = Field(default=5, ge=1, le=20)
 
@@ -185,8 +185,8 @@ class HeartbeatRequest(Body):
     worker_id: WorkerName
     session: CleanText = Field(default="", max_length=200)
     exhaustive: bool = Field(default=False, description="Whether `tasks` names all that this session holds.")
-    tasks: list[Held] = Field(max_length=1000)
-    info: JsonObject | None = None
+    tasks: Many[Held] = Field(max_length=1000)
+    info: SmallObject | None = None
 
 
 class ReleaseRequest(Body):
@@ -194,7 +194,7 @@ class ReleaseRequest(Body):
 
     worker_id: WorkerName
     session: CleanText = Field(default="", max_length=200)
-    tasks: list[Held] = Field(max_length=1000)
+    tasks: Many[Held] = Field(max_length=1000)
     reason: ReleaseReason
 
 
@@ -226,7 +226,7 @@ class ResultsRequest(Body):
 
     worker_id: WorkerName
     session: CleanText = Field(default="", max_length=200)
-    results: list[SkipValidation[Outcome]] = Field(min_length=1, max_length=1000)
+    results: Many[SkipValidation[Outcome]] = Field(min_length=1, max_length=1000)
 
 
 class OutcomeVerdict(BaseModel):

@@ -8,12 +8,14 @@ from pydantic import AfterValidator, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-__all__ = ["JsonObject", "Text", "clean_json", "is_blank"]
+__all__ = ["CleanText", "JsonObject", "SmallObject", "Text", "clean_json", "is_blank"]
 
 # orjson writes at most 254 levels; what is stored must be writable again inside an answer's own levels.
 MAX_DEPTH = 64
 # bge-m3 reads 8,192 tokens, about this many characters. A model that windows would hold a worker for minutes.
 MAX_TEXT = 32_768
+MAX_VALUES_OF_A_SMALL_OBJECT = 4096
+_WITHOUT_TEXT = frozenset({int, float, bool, type(None)})
 
 
 def _refuse_flawed(value: str) -> None:
@@ -54,6 +56,8 @@ def clean_json(value: Any) -> Any:
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for item in level:
+            if not item:
+                continue
             if isinstance(item, str):
                 # As in `_clean`, whose call would double what this loop costs.
                 if not item.isascii() or "\x00" in item:
@@ -62,11 +66,26 @@ def clean_json(value: Any) -> Any:
                 below += item.keys()
                 below += item.values()
             elif isinstance(item, list):
-                below += item
+                # One stands for all where there are only numbers, as in a vector: none can be refused.
+                below += item[:1] if _WITHOUT_TEXT.issuperset(map(type, item)) else item
         if not below:
             return value
         level = below
     raise PydanticCustomError("too_deep", "nested deeper than 64 levels")
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [value]
+    values = 0
+    while level:
+        item = level.pop()
+        if isinstance(item, dict | list):
+            values += len(item)
+            if values > MAX_VALUES_OF_A_SMALL_OBJECT:
+                message = f"an object here holds {MAX_VALUES_OF_A_SMALL_OBJECT} values at most"
+                raise PydanticCustomError("too_many_values", message)
+            level += item.values() if isinstance(item, dict) else item
+    return value
 
 
 class _Shown:
@@ -89,3 +108,6 @@ Text = Annotated[
     _Shown(minLength=1, maxLength=MAX_TEXT, pattern=r"\S"),
 ]
 JsonObject = Annotated[dict[str, Any], AfterValidator(clean_json)]
+"""Any JSON object; how many values it holds is bounded by what a body may weigh."""
+SmallObject = Annotated[dict[str, Any], AfterValidator(_small), AfterValidator(clean_json)]
+"""A JSON object of few values, that says something about a request."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gifty_compute.wire.body import Body
+from gifty_compute.wire.body import Body, Many
 from gifty_compute.wire.scale import Scale
 from gifty_compute.wire.text import Text
 
@@ -52,7 +52,7 @@ class MintRequest(Body):
     """The body of POST /ops/tokens."""
 
     name: TokenName
-    task_types: list[Text] = Field(default=[], max_length=100, description="Empty: all.")
+    task_types: Many[Text] = Field(default=[], max_length=100, description="Empty: all.")
     trust: Trust = "trusted"
     expires_in_days: int | None = Field(default=None, ge=1, le=3650)
     score_scale: Scale | None = Field(

@@ -263,7 +263,8 @@ GZIPPED = {
     "a wrong checksum": (gzip.compress(b"{}")[:-8] + b"\0" * 8, 400, "malformed_body"),
     "something behind it": (gzip.compress(b"{}") + b"more", 400, "malformed_body"),
     "gzip in gzip": (gzip.compress(gzip.compress(b"{}")), 400, "malformed_body"),
-    "brackets": (gzip.compress(b"[" * 900_000), 400, "malformed_body"),
+    "many brackets": (gzip.compress(b"[" * 900_000), 413, "too_large"),
+    "brackets": (gzip.compress(b"[" * 200_000), 400, "malformed_body"),
 }
 
 
@@ -362,3 +363,29 @@ def test_an_unknown_model_is_not_echoed_whole(client: FlaskClient) -> None:
 
     assert answer.status_code == 422
     assert len(answer.data) < 1000
+
+
+def test_a_query_of_many_parameters_is_refused_at_the_first(client: FlaskClient) -> None:
+    """A kind of attack 3: an error was collected for each name."""
+    many = "&".join(f"a{n}=" for n in range(20_000))
+    ids = "&".join(["id=x"] * 150)
+
+    refused = client.get(f"/v1/tasks?{many}", headers=API)
+    unknown = client.get(f"/v1/tasks?{'k' * 1000}=1", headers=API)
+    bad = client.get(f"/internal/workers/tasks?worker_id=w&{ids}", headers=WORKER)
+
+    assert (refused.status_code, unknown.status_code, bad.status_code) == (422, 422, 422)
+    assert "200 parameters" in refused.json["error"]["message"]
+    assert unknown.json["error"]["param"] == "k" * 60
+    assert bad.json["error"]["param"] == "id.0"
+
+
+def test_an_accept_header_without_end_is_not_read(client: FlaskClient) -> None:
+    body = b'{"task_type": "embedding", "payload": {"texts": ["a"]}}\n'
+    batch = client.post("/v1/batches", data=body, headers=API, content_type="application/x-ndjson").json["id"]
+    many = ",".join(["a/b"] * 10_000)
+
+    answer = client.get(f"/v1/batches/{batch}/results", headers={**API, "Accept": many})
+    listed = client.get("/v1/tasks", headers={**API, "Accept-Encoding": many})
+
+    assert (answer.status_code, listed.status_code) == (406, 200)

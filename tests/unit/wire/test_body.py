@@ -103,7 +103,7 @@ REFUSED: dict[str, tuple[type[Body], Any, str | None, str]] = {
     "a picture among the parts of a message": (
         ChatRequest,
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-        "messages.0.content.0.type",
+        "messages.0.content.0.image_url",
         "invalid_value",
     ),
     "a message of a number": (
