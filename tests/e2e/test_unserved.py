@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.service import Service, eventually, service
 
 KEYS = {
-    "OPENROUTER_API_KEY": "sk-or-nobody",
+    "OPENROUTER_API_KEY": "sk-or-fake",
     "LOGIC_CONFIG_PATH": "",
     "OPENROUTER_API_BASE": "http://127.0.0.1:9",
 }
