@@ -82,7 +82,9 @@ class Worker:
     def start(self, sender: Any, **_: object) -> None:
         """Fails the start over a bad setting: Celery would only log what a signal handler raises."""
         try:
-            log.info("worker starts with logic %s", self.equipment.logic_watch.current.version)
+            version = self.equipment.logic_watch.current.version
+            takes = ", ".join("/".join(pair) for pair in self._presence.pairs())
+            log.info("worker starts with logic %s and takes %s", version, takes or "no tasks")
         except InvalidConfig as error:
             raise SystemExit(str(error)) from error
         self._name = sender.hostname

@@ -16,6 +16,7 @@ from gifty_compute.arrays import np, npt
 from gifty_compute.engines.base import Row
 from gifty_compute.engines.card import ModelCard, read_card, refuse_other_space
 from gifty_compute.engines.encoders import PairEncoder, TextEncoder
+from gifty_compute.engines.places import built_at
 from gifty_compute.engines.pooling import joined, normalised, pooled
 from gifty_compute.engines.tokens import Encoded, Tokens, padded
 from gifty_compute.errors import EngineError, OutOfMemory
@@ -28,7 +29,6 @@ __all__ = [
     "TOKENIZER",
     "Onnx",
     "OnnxCrossEncoder",
-    "built_at",
     "open_model",
 ]
 
@@ -59,11 +59,6 @@ def open_model(recipe: Recipe) -> Onnx | OnnxCrossEncoder:
     if card.form == "cross-encoder":
         return OnnxCrossEncoder(recipe, card, directory)
     return Onnx(recipe, card, directory)
-
-
-def built_at(model: str) -> Path:
-    """Where this machine keeps what is built of a model, and where it is looked for."""
-    return Path.home() / ".cache" / "gifty-compute" / "models" / model
 
 
 class _Model:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gifty_compute.engines.places import built_at
 from gifty_compute.errors import GiftyComputeError
 from gifty_compute.logic.defaults import PACKAGED
 from gifty_compute.logic.source import DEFAULT_LOGIC
@@ -32,7 +33,6 @@ def build(model: str, target: Path | None, int8: bool) -> None:
     try:
         # Only here: `gifty-worker` itself runs without these packages.
         from gifty_compute.engines.form.build import build as build_form  # noqa: PLC0415
-        from gifty_compute.engines.onnx import built_at  # noqa: PLC0415
     except ModuleNotFoundError as error:
         message = f"this needs {error.name}: pip install 'gifty-compute[worker,onnx]'"
         raise click.ClickException(message) from error

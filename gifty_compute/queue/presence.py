@@ -54,14 +54,14 @@ class Presence:
         """A worker asked for tasks: it takes what it may be handed. Named tasks say nothing of others."""
         if want.ids:
             return
-        if self._is_rested((*_who(holder), want.task_types, want.models, want.spaces)):
+        if self._is_rested((*_instance(holder), want.task_types, want.models, want.spaces)):
             self._note(holder, self._offered(want))
 
     def beat(self, holder: Holder) -> None:
         """A worker's heartbeat: what the same session asked for before, it still takes."""
-        if self._is_rested(who := _who(holder)):
+        if self._is_rested(instance := _instance(holder)):
             with self._guard:
-                self._beats[who] = None
+                self._beats[instance] = None
 
     def say(self, holder: Holder, pairs: Iterable[Pair]) -> None:
         """Stores at once that this worker is there. Raises StoreUnavailable."""
@@ -119,5 +119,5 @@ class Presence:
         self._db.rows("present", **said, most=_MOST_OF_A_CREDENTIAL)
 
 
-def _who(holder: Holder) -> tuple[str, str, str]:
+def _instance(holder: Holder) -> tuple[str, str, str]:
     return holder.credential, holder.worker_id, holder.session

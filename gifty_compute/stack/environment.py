@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from gifty_compute.logic.defaults import PROVIDERS
+from gifty_compute.logic.logic import Logic
 from gifty_compute.logic.source import read_logic
 from gifty_compute.providers.keys import read_keys
 from gifty_compute.settings import LogicSettings
 from gifty_compute.stack.credentials import Credentials
 from gifty_compute.stack.options import Options
 
-__all__ = ["PROVIDER_KEYS", "children_environment", "choose_logic", "refuse_bad_logic", "with_keys_file"]
+__all__ = ["PROVIDER_KEYS", "children_environment", "choose_logic", "read_chosen_logic", "with_keys_file"]
 
 _OF_WORKERS_ELSEWHERE = ("GIFTY_COMPUTE_URL", "GIFTY_WORKER_TOKEN")
 PROVIDER_KEYS = tuple(section.key_variable for section in PROVIDERS.values() if section.key_variable)
@@ -37,17 +38,18 @@ def choose_logic(environ: Mapping[str, str], checkout: Path, announce: Callable[
     keys = {**environ, **(read_keys(Path(named)) if named else {})}
     if given := environ.get("LOGIC_CONFIG_PATH"):
         return Path(given).absolute()  # the children work in the checkout, the caller need not
-    if any(keys.get(key) for key in PROVIDER_KEYS):
+    if key := next((key for key in PROVIDER_KEYS if keys.get(key)), None):
+        announce(f"{key} is set: configs/logic.yaml is in force.")
         return checkout / "configs/logic.yaml"
     announce("No provider key is set: the local model answers (configs/logic.local.yaml).")
     return checkout / "configs/logic.local.yaml"
 
 
-def refuse_bad_logic(path: Path, environ: Mapping[str, str]) -> None:
-    """Raises InvalidConfig if the children would find it bad, each with a traceback in its log."""
+def read_chosen_logic(path: Path, environ: Mapping[str, str]) -> Logic:
+    """As the children will read it. Raises InvalidConfig; they would, each with a traceback in its log."""
     names = ("llm_provider", "embedding_model", "anthropic_model_fast", "anthropic_model_smart")
     said: dict[str, Any] = {name: environ.get(name.upper()) or None for name in names}
-    read_logic(path, LogicSettings(**said).llm_overrides)
+    return read_logic(path, LogicSettings(**said).llm_overrides)
 
 
 def children_environment(
@@ -58,8 +60,9 @@ def children_environment(
     database_url: str,
     redis_url: str,
     logic: Path,
+    models: tuple[str, ...] = (),
 ) -> dict[str, str]:
-    """The caller's environment with what the stack has decided."""
+    """The caller's environment with what the stack has decided; `models` are those of Celery workers."""
     threads = _threads_per_model(options)
     return {
         # Left alone, each model process would take all cores, and spin while it waits.
@@ -72,6 +75,7 @@ def children_environment(
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "LOGIC_CONFIG_PATH": str(logic),
+        **({"GIFTY_WORKER_MODELS": ",".join(models)} if models else {}),
     }
 
 

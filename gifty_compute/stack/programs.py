@@ -72,6 +72,7 @@ def programs(
     flower_auth: str,
     internal_token: str,
     facade_threads: str,
+    poll_models: tuple[str, ...] = (),
 ) -> list[Program]:
     """All programs of one stack, in the order in which they are started."""
     flower = _flower(addresses)
@@ -80,7 +81,7 @@ def programs(
         for number in range(1, options.celery_workers + 1)
     ]
     polls = [
-        _poll_worker(number, addresses.api_url, internal_token)
+        _poll_worker(number, addresses.api_url, internal_token, poll_models)
         for number in range(1, options.poll_workers + 1)
     ]
     beat = [_beat(beat_schedule)] if celery else []
@@ -125,11 +126,12 @@ def _flower(addresses: Addresses) -> Program:
     return Program("flower", argv, ready, StopStage.FLOWER)
 
 
-def _poll_worker(number: int, api_url: str, token: str) -> Program:
+def _poll_worker(number: int, api_url: str, token: str, models: tuple[str, ...]) -> Program:
     name = f"poll-{number}"
+    of_models = [word for model in models for word in ("--model", model)]
     return Program(
         name,
-        _module("workers.poll", "--api", api_url, "--worker-id", name),
+        _module("workers.poll", "--api", api_url, "--worker-id", name, *of_models),
         logged_event("ready"),
         StopStage.WORKERS,
         _DRAIN_GRACE,

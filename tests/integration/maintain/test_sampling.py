@@ -1,4 +1,4 @@
-"""Samples of the queue: who makes them, what they count, and how few pages they read."""
+"""Samples of the queue: which process makes them, what they count, and how few pages they read."""
 
 from __future__ import annotations
 
