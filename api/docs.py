@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 from flask import Blueprint, Flask, Response, current_app, render_template
 from pydantic import BaseModel
@@ -16,13 +16,17 @@ from api.links import links_of, operation_id
 from api.operation import Operation, operations
 from gifty_compute.wire.answers import ErrorAnswer
 from gifty_compute.wire.callback import CallbackBody
+from gifty_compute.wire.scale import Scale
 
 __all__ = ["blueprint", "document"]
 
 blueprint = Blueprint("docs", __name__, template_folder="templates")
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"<(\w+)>")
-_FORMATS = {name: {"format": "uuid"} for name in ("task_id", "batch_id", "token_id")}
+_FORMATS: dict[str, dict[str, Any]] = {
+    **{name: {"format": "uuid"} for name in ("task_id", "batch_id", "token_id")},
+    "scale": {"enum": list(get_args(Scale))},
+}
 _WORKERS = "A token of INTERNAL_API_TOKEN, or a worker's own."
 _WORDS = {
     200: "Done.",
