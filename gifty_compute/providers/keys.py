@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
-import stat
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from gifty_compute.errors import InvalidConfig
+from gifty_compute.logic.reading import BoundedReads, read_plain_file
 
 __all__ = ["Keys", "parse_keys", "read_keys"]
 
@@ -29,14 +28,17 @@ class Keys:
     wrong until a good one comes. Neither ever holds a key.
     """
 
-    def __init__(self, environ: Mapping[str, str], path: Path | None = None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], path: Path | None = None, *, reads: BoundedReads | None = None
+    ) -> None:
         """Raises InvalidConfig when the first version of the file is bad."""
         self._environ, self._path = dict(environ), path
+        self._reads = reads or BoundedReads()
         self._stop = threading.Event()
         self._glimpsed: str | None = None
         self._rejected: str | None = None
         self.error: str | None = None
-        self._text = "" if path is None else _read(path)
+        self._text = "" if path is None else _read(path, self._reads)
         self._current = self._with(parse_keys(self._text, str(path)) if path else {})
 
     @property
@@ -54,7 +56,7 @@ class Keys:
         if self._path is None:
             return
         try:
-            text = _read(self._path)
+            text = _read(self._path, self._reads)
             before, self._glimpsed = self._glimpsed, text
             if text == self._text:
                 self.error = self._rejected = None
@@ -96,7 +98,7 @@ class Keys:
 
 def read_keys(path: Path) -> dict[str, str]:
     """The names and values of the file. Raises InvalidConfig."""
-    return parse_keys(_read(path), str(path))
+    return parse_keys(_read(path, BoundedReads()), str(path))
 
 
 def parse_keys(text: str, name: str = "keys") -> dict[str, str]:
@@ -136,19 +138,12 @@ def _unquoted(value: str, where: str) -> str:
     return value
 
 
-def _read(path: Path) -> str:
-    """The text of a regular file that is not too long; a FIFO or a device is never waited for."""
+def _read(path: Path, reads: BoundedReads) -> str:
+    """The text of a short, plain file. Raises InvalidConfig, also where the read takes too long."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise InvalidConfig(f"{path}: is no regular file; PROVIDER_KEYS_FILE names another")
-            raw = file.read(_LONGEST + 1)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise InvalidConfig(f"{path}: cannot be read ({why}); PROVIDER_KEYS_FILE names another") from error
-    if len(raw) > _LONGEST:
-        raise InvalidConfig(f"{path}: is longer than {_LONGEST} bytes")
+        raw = reads.run(lambda: read_plain_file(path, _LONGEST), path)
+    except InvalidConfig as error:
+        raise InvalidConfig(f"{error}; PROVIDER_KEYS_FILE names another") from error
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

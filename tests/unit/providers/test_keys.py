@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gifty_compute.errors import InvalidConfig
 from gifty_compute.logic import defaults
 from gifty_compute.logic.file import OfferSection
 from gifty_compute.logic.logic import Offer
+from gifty_compute.logic.reading import BoundedReads
 from gifty_compute.providers.access import Access
 from gifty_compute.providers.keys import Keys, parse_keys
 
@@ -121,6 +123,20 @@ def test_what_is_no_file_is_never_waited_for(path: Path, kind: str) -> None:
 
     assert keys.current["GROQ_API_KEY"] == SECRET
     assert keys.error is not None
+
+
+def test_a_mount_that_hangs_is_said_and_the_keys_in_force_stay(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K2: the watch was over with the first read that did not return."""
+    keys, release = Keys({}, path, reads=BoundedReads(0.05)), threading.Event()
+    monkeypatch.setattr("gifty_compute.providers.keys.read_plain_file", lambda *_: release.wait(60))
+
+    looked(keys)
+    release.set()
+
+    assert keys.current["GROQ_API_KEY"] == SECRET
+    assert "cannot be read within 0.05 s" in str(keys.error)
 
 
 def test_a_good_file_after_a_bad_one_is_taken_and_the_error_is_over(path: Path) -> None:
