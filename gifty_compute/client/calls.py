@@ -50,6 +50,8 @@ _TOLD = 0.9
 # In milliseconds: what a service takes as `timeout_ms` unless its logic.yaml says otherwise.
 _MOST_TOLD_MS = {"/v1/chat/completions": 600_000}
 _MOST_TOLD_MS_ELSEWHERE = 60_000
+# In milliseconds: no service takes more, whatever its logic.yaml says.
+_LONGEST_TOLD_MS = 600_000
 # Of one call of embeddings: so much is done within its maximum by the packaged model on two slow cores.
 _MOST_TEXTS, _MOST_CHARACTERS = 1024, 150_000
 # A guard against a stream without an end; the service has one of its own, of an hour.
@@ -111,7 +113,7 @@ class ApiCall(Generic[T]):
             return None
         body = self.body
         if self.budgeted:
-            told = max(1, int(seconds * 1000 * _TOLD))
+            told = min(max(1, int(seconds * 1000 * _TOLD)), _LONGEST_TOLD_MS)
             body = {**body, "timeout_ms": min(told, self.most_told_ms or told)}
         try:
             return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

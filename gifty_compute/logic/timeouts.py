@@ -11,6 +11,9 @@ from gifty_compute.wire.size import estimated_work
 
 __all__ = ["Timeouts", "timeouts_of"]
 
+# Of an answer for which neither the caller nor the file names a bound.
+_USUAL_ANSWER_TOKENS = 1000
+
 
 @dataclass(frozen=True)
 class Timeouts:
@@ -55,6 +58,6 @@ def timeouts_of(section: RouteSection, payload: dict[str, Any], named_ms: int | 
 def _needed_ms(section: RouteSection, payload: dict[str, Any]) -> float:
     needed = section.timeout_ms + section.timeout_ms_per_1000_tokens * estimated_work(payload) / 1000
     if isinstance(section, LlmSection):
-        answer = payload.get("max_tokens") or section.max_tokens
+        answer = payload.get("max_tokens") or section.max_tokens or _USUAL_ANSWER_TOKENS
         needed += section.timeout_ms_per_1000_answer_tokens * answer / 1000
     return needed

@@ -210,7 +210,7 @@ class Router:
             # Also of a stream that the client left, or that broke off: what came of it is paid.
             tab.reply = Reply({}, usage, said_usd)
             tab.close()
-            outcome = Outcome(seconds, None if error else tab.reply, error, begun.first_seconds)
+            outcome = Outcome(seconds, None if error else tab.reply, error, first_seconds=begun.first_seconds)
             for observer in self._observers:
                 observer.left(candidate, call, outcome)
 

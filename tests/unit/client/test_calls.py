@@ -89,6 +89,7 @@ def test_what_the_caller_does_not_name_is_told_up_to_the_services_usual_maximum(
     assert body_of(named, 75)["timeout_ms"] == 67_500
     assert body_of(unnamed, 75)["timeout_ms"] == 60_000
     assert body_of(chat(stream=False), 75)["timeout_ms"] == 67_500
+    assert body_of(named, 3600)["timeout_ms"] == 600_000
 
 
 def test_texts_are_sent_in_portions_by_their_number_and_by_their_length() -> None:
