@@ -28,8 +28,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from gifty_compute import compat
 from gifty_compute.compat import LLMFactory, Message, get_intelligence_client
+from gifty_compute.embedded.postgres import Postgres
 from gifty_compute.embedded.valkey import Valkey
-from tests.conftest import ROOT
+from tests.conftest import ROOT, create_database
 from tests.e2e.service import eventually
 from tests.facade import RunningFacade, running_facade
 from tests.fakes.server import FakeProviders
@@ -38,6 +39,7 @@ from tests.fakes.vectors import vector
 GIFTY_DEVELOP = ROOT / "tests" / "fixtures" / "logic" / "gifty_develop.yaml"
 WORKER = {"X-Internal-Token": "internal-token"}
 BATCH = 32
+OF_BEFORE = uuid.UUID(int=1)
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -87,34 +89,32 @@ class Deployed:
         return self.facade.url
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def deployed(
-    empty_database_url: str, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployed]:
     """The backend's table with a row of before, then the service's migration, then the service."""
-    engine = create_engine(empty_database_url.replace("postgresql://", "postgresql+psycopg2://"))
+    dsn = create_database(postgres)
+    engine = create_engine(dsn.replace("postgresql://", "postgresql+psycopg2://"))
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        session.add(ComputeTask(id=uuid.UUID(int=1), task_type="embedding", payload={"texts": ["старое"]}))
+        session.add(ComputeTask(id=OF_BEFORE, task_type="embedding", payload={"texts": ["старое"]}))
         session.commit()
     migrated = [sys.executable, "-m", "gifty_compute.commands", "migrate"]
     shell = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    subprocess.run(
-        migrated, check=True, cwd=ROOT, env={**shell, "DATABASE_URL": empty_database_url}, timeout=100
-    )
-    with FakeProviders() as fake:
+    subprocess.run(migrated, check=True, cwd=ROOT, env={**shell, "DATABASE_URL": dsn}, timeout=100)
+    with FakeProviders() as fake, pytest.MonkeyPatch.context() as patch:
         environ = {
-            **fake.environ("intelligence_api", "groq", "runpod", "together"),
-            "RUNPOD_ENDPOINT_ID": "endpoint",
-            "DATABASE_URL": empty_database_url,
+            **fake.environ("intelligence_api", "groq"),
+            "DATABASE_URL": dsn,
             "REDIS_URL": valkey.url,
             "LOGIC_CONFIG_PATH": str(GIFTY_DEVELOP),
             "MAINTAIN_PERIOD_SECONDS": "0.5",
         }
-        with running_facade(tmp_path, environ) as facade:
-            monkeypatch.setenv("GIFTY_COMPUTE_URL", facade.url)
-            monkeypatch.setenv("GIFTY_COMPUTE_TOKEN", "api-token")
-            monkeypatch.setattr(compat, "_process", compat._Process())
+        with running_facade(tmp_path_factory.mktemp("facade"), environ) as facade:
+            patch.setenv("GIFTY_COMPUTE_URL", facade.url)
+            patch.setenv("GIFTY_COMPUTE_TOKEN", "api-token")
+            patch.setattr(compat, "_process", compat._Process())
             yield Deployed(facade, engine, fake)
     engine.dispose()
 
@@ -178,11 +178,13 @@ def test_the_embeddings_job_embeds_every_product_with_text_in_one_run(deployed: 
             for product, found in zip(batch, vectors, strict=True):
                 product.embedding = found
 
+    before = len(deployed.fake.calls("intelligence_api"))
     asyncio.run(job())
 
     assert [product.embedding is None for product in products] == [n % 4 == 0 for n in range(70)]
     assert products[69].embedding == pytest.approx(list(vector("bge-m3", "товар 69")), abs=1e-6)
-    assert [len(call.body["input"]) for call in deployed.fake.calls("intelligence_api")] == [24, 24, 4]
+    calls = deployed.fake.calls("intelligence_api")[before:]
+    assert [len(call.body["input"]) for call in calls] == [24, 24, 4]
 
 
 def test_a_recommendation_reranks_candidates_of_which_one_has_no_text(deployed: Deployed) -> None:
@@ -218,10 +220,11 @@ def test_every_user_of_the_experiment_gets_answers(deployed: Deployed) -> None:
             assert answer.usage["total_tokens"] == 14
         return fast
 
+    before = len(deployed.fake.calls("groq"))
     chosen = {asyncio.run(normalize_topics(f"session-{n}")) for n in range(8)}
 
     assert chosen == {"openai/gpt-oss-20b", "gpt-4o-mini"}
-    assert {call.body["model"] for call in deployed.fake.calls("groq")} == {
+    assert {call.body["model"] for call in deployed.fake.calls("groq")[before:]} == {
         "openai/gpt-oss-20b",
         "openai/gpt-oss-120b",
     }
@@ -262,7 +265,7 @@ def test_rows_by_orm_are_done_by_the_notebook_and_read_by_orm(deployed: Deployed
             requests.post(deployed.url + path, json=body, headers=WORKER, timeout=30).raise_for_status()
             done.append(task["id"])
 
-    assert set(done) == {str(new), str(uuid.UUID(int=1))}
+    assert set(done) == {str(new), str(OF_BEFORE)}
     row = stored(deployed, new)
     assert (row.status, row.worker_id, row.error) == ("completed", "kaggle-1", None)
     assert row.completed_at is not None
@@ -275,16 +278,16 @@ def test_rows_by_orm_are_done_by_the_notebook_and_read_by_orm(deployed: Deployed
 
 def test_a_row_that_the_backends_old_route_claimed_is_not_lost(deployed: Deployed) -> None:
     """F4b: the old route is still mounted, and writes only what its model has."""
-    task_id = uuid.UUID(int=1)
+    task_id = insert(deployed, task_type="embedding", payload={"texts": ["чай"]})
     with Session(deployed.engine) as session:
         row = session.scalars(select(ComputeTask).where(ComputeTask.id == task_id).with_for_update()).one()
         row.status, row.worker_id, row.started_at = "processing", "kaggle-old", func.now()
         session.commit()
 
-    ops = {"Authorization": "Bearer ops-token"}
-    path = f"{deployed.url}/ops/tasks/{task_id}"
+    api = {"Authorization": "Bearer api-token"}
+    path = f"{deployed.url}/v1/tasks/{task_id}"
     eventually(
-        lambda: requests.get(path, headers=ops, timeout=30).json()["task"]["lease_expires_at"],
+        lambda: requests.get(path, headers=api, timeout=30).json()["lease_expires_at"],
         within=60,
         what="the row has a lease",
     )
