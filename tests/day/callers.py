@@ -6,7 +6,7 @@ import itertools
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -34,7 +34,8 @@ class Called:
     ended: float
     status: int | None
     """None where the connection failed."""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the answer; names in any case."""
     error: dict[str, Any] | None = None
     """The error of the answer's body, or of a stream's last event."""
     fault: str | None = None
@@ -180,9 +181,7 @@ class Callers:
             fault = judge(answer.json()) if judge is not None else None
         else:
             error = _error_of(answer)
-        return Called(
-            client, what, facade, began, ended, answer.status_code, dict(answer.headers), error, fault
-        )
+        return Called(client, what, facade, began, ended, answer.status_code, answer.headers, error, fault)
 
     def _streamed(self, client: str, session: requests.Session, rng: Random, most: int | None) -> Called:
         facade = rng.choice(sorted(self._urls))
@@ -195,11 +194,11 @@ class Callers:
             ) as answer:
                 if not answer.ok:
                     error = _error_of(answer)
-                    status, headers = answer.status_code, dict(answer.headers)
+                    status, headers = answer.status_code, answer.headers
                     return Called(client, what, facade, began, self._now(), status, headers, error)
                 events = (line for line in answer.iter_lines() if line.startswith(b"data: "))
                 tail = deque(itertools.islice(events, most), maxlen=1)
-                status, headers = answer.status_code, dict(answer.headers)
+                status, headers = answer.status_code, answer.headers
         except OSError as broken:
             fault = f"broke off: {type(broken).__name__}"
             return Called(client, what, facade, began, self._now(), None, fault=fault)

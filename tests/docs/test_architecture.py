@@ -165,7 +165,7 @@ def _keys(model: type[BaseModel]) -> Iterator[str]:
     common = LogicFile.model_fields["embedding"].annotation.model_fields
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if name in ("spaces", "models", "providers", "task_types", "clients"):
+        if name in ("spaces", "models", "providers", "task_types"):
             yield f"{name}.<name>"
         elif name == "clients":
             yield from ("clients.<name>", *(f"clients.{key}" for key in kind.model_fields))

@@ -19,6 +19,7 @@ TARGETS = [
         "check",
         "chaos",
         "soak",
+        "day",
         "torch",
         "judges",
         "wheel",
