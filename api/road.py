@@ -8,7 +8,7 @@ from flask import Response
 
 from api.admission import admission
 from api.facade import this_request
-from api.operation import core, request_id
+from api.operation import caller, core, request_id
 from api.tasks import submit
 from gifty_compute.clock import Deadline
 from gifty_compute.errors import InvalidRequest
@@ -19,7 +19,7 @@ from gifty_compute.wire.task import SubmitRequest
 
 __all__ = ["ERRORS", "GIVES", "HEADERS", "answer_headers", "as_task", "ask", "call_of"]
 
-ERRORS = (400, 401, 409, 413, 415, 422, 502, 503, 504)
+ERRORS = (400, 401, 403, 409, 413, 415, 422, 502, 503, 504)
 """What every high-priority path may answer."""
 HEADERS = ("Idempotency-Key", "X-Gifty-Hop")
 """What it looks at; the first with priority low alone, the second with priority high."""
@@ -38,7 +38,7 @@ def ask(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Logic, A
 
 
 def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
-    """The call that a body makes. Raises InvalidRequest."""
+    """The call that a body makes. Raises InvalidRequest, and NotAllowed for what its client may not ask."""
     if this_request().header("HTTP_IDEMPOTENCY_KEY") is not None:
         raise InvalidRequest(
             "Idempotency-Key does not go with priority high", param="Idempotency-Key", code="wrong_priority"
@@ -50,19 +50,23 @@ def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> Call:
     if timeout_ms > section.max_timeout_ms:
         raise InvalidRequest(f"timeout_ms is at most {section.max_timeout_ms} here", param="timeout_ms")
     placed = logic.place(kind, payload)
+    model = logic.model(kind, placed["model"])
+    logic.refuse_to(caller(), kind, model.name)
     return Call(
         logic=logic,
         kind=kind,
-        model=logic.model(kind, placed["model"]),
+        model=model,
         payload=placed,
         deadline=Deadline.after(timeout_ms / 1000, core().clock),
         request_id=request_id(),
-        never=_askers(logic) if this_request().header("HTTP_X_GIFTY_HOP") else frozenset(),
+        never=logic.barred(caller()) | _askers(logic),
     )
 
 
 def _askers(logic: Logic) -> frozenset[str]:
-    """The providers that may be a facade like this one, and may have asked us."""
+    """The providers that may be a facade like this one, if it may have been one of them that asks."""
+    if not this_request().header("HTTP_X_GIFTY_HOP"):
+        return frozenset()
     return frozenset(
         name for name, section in logic.file.providers.items() if section.adapter == "intelligence"
     )

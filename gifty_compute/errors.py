@@ -6,6 +6,7 @@ GiftyComputeError
 │   ├── TooLarge              over a size limit
 │   └── UnsupportedMedia      content type or encoding
 ├── Unauthorized
+├── NotAllowed               the credential is good, but its client may not ask for this
 ├── NotFound
 ├── NotAcceptable
 ├── Conflict                  the task is not the caller's to change
@@ -43,6 +44,7 @@ __all__ = [
     "MalformedBody",
     "NoRoute",
     "NotAcceptable",
+    "NotAllowed",
     "NotFound",
     "OutOfMemory",
     "OverLimit",
@@ -106,6 +108,16 @@ class Unauthorized(GiftyComputeError):
     """The credential is missing, wrong or out of scope."""
 
     code = "unauthorized"
+
+
+class NotAllowed(GiftyComputeError):
+    """This client may not ask for that."""
+
+    code = "not_allowed"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class NotFound(GiftyComputeError):

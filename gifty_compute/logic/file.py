@@ -217,11 +217,14 @@ ClientName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class ClientSection(Section):
-    """What is special about one client of API_TOKENS."""
+    """What is special about one client of API_TOKENS; a limit that is absent allows all."""
 
     sees: tuple[ClientName, ...] = Field(
         default=(), description="Clients whose tasks and batches it reads, lists, cancels and retries, too."
     )
+    kinds: tuple[str, ...] | None = Field(default=None, description="Task types that it may ask for.")
+    models: tuple[Name, ...] | None = Field(default=None, description="Models that it may ask for.")
+    providers: tuple[Name, ...] | None = Field(default=None, description="Providers that its work may go to.")
 
 
 class ClientsSection(Section):
@@ -233,6 +236,11 @@ class ClientsSection(Section):
     sql_rows: ClientName | None = Field(
         default=None, description="The client of rows inserted by SQL; else the first of API_TOKENS."
     )
+
+    @property
+    def named(self) -> dict[str, ClientSection]:
+        """Every section of one client."""
+        return self.__pydantic_extra__
 
     def of(self, name: str) -> ClientSection:
         """The client's own section; one without any is special in nothing."""

@@ -3,7 +3,7 @@
 -- name: due_batches
 -- Open batches with finish_by and max_cost, by kind and model of what is left (ix_compute_batches_open,
 -- ix_compute_tasks_batch_status). The rate is that of workers alone.
-SELECT b.id, b.created_at, b.finish_by, b.max_cost, b.cost_usd + b.reserved_usd AS cost_usd, now() AS now,
+SELECT b.id, b.client, b.created_at, b.finish_by, b.max_cost, b.cost_usd + b.reserved_usd AS cost_usd, now() AS now,
        w.task_type, w.model, w.n AS left, w.in_paid_hands, w.tokens,
        (
             SELECT count(*)
