@@ -37,7 +37,7 @@ class BatchQuery(Query):
     query=BatchOptions,
     lines=SubmitRequest,
     answers={202: Batch, 200: Batch},
-    errors=(400, 401, 409, 413, 415, 422, 503),
+    errors=(400, 401, 403, 409, 413, 415, 422, 503),
     headers=("Idempotency-Key", "Content-Encoding"),
 )
 def submit_batch(query: BatchOptions) -> Response:

@@ -33,6 +33,7 @@ _WORDS = {
     202: "Committed; the task will be done.",
     400: "Not JSON, or nested too deep.",
     401: "The credential is missing, wrong or out of scope.",
+    403: "The client may not ask for this kind of work or model.",
     404: "There is no such thing.",
     406: "There is no such representation.",
     409: "The task is no longer the caller's to change, or the Idempotency-Key had another body.",

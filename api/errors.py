@@ -26,6 +26,7 @@ _STATUS: tuple[tuple[type[errors.GiftyComputeError], int, str], ...] = (
     (errors.InvalidRequest, 422, "invalid_request_error"),
     (errors.InvalidResult, 422, "invalid_request_error"),
     (errors.Unauthorized, 401, "authentication_error"),
+    (errors.NotAllowed, 403, "permission_error"),
     (errors.NotFound, 404, "not_found_error"),
     (errors.NotAcceptable, 406, "invalid_request_error"),
     (errors.Conflict, 409, "conflict_error"),

@@ -21,7 +21,7 @@ from gifty_compute.wire.task import SubmitRequest
 
 __all__ = ["ERRORS", "GIVES", "HEADERS", "answer_headers", "as_task", "ask", "call_of", "place_of"]
 
-ERRORS = (400, 401, 409, 413, 415, 422, 429, 502, 503, 504)
+ERRORS = (400, 401, 403, 409, 413, 415, 422, 429, 502, 503, 504)
 """What every high-priority path may answer."""
 HEADERS = ("Idempotency-Key", "X-Gifty-Hop")
 """What it looks at; the first with priority low alone, the second with priority high."""
@@ -51,7 +51,10 @@ def place_of(call: Call) -> Kind:
 
 
 def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Call, Timeouts]:
-    """The call that a body makes, and the time that it has. Raises InvalidRequest."""
+    """The call that a body makes, and the time that it has.
+
+    Raises InvalidRequest, and NotAllowed for what its client may not ask.
+    """
     if this_request().header("HTTP_IDEMPOTENCY_KEY") is not None:
         raise InvalidRequest(
             "Idempotency-Key does not go with priority high", param="Idempotency-Key", code="wrong_priority"
@@ -60,16 +63,18 @@ def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Call
     this_request().logic_version = logic.version
     began = core().clock.monotonic()
     placed = logic.place(kind, payload)
+    model = logic.model(kind, placed["model"])
+    logic.refuse_to(caller(), kind, model.name)
     timeouts = timeouts_of(logic.section(kind), placed, body.timeout_ms)
     call = Call(
         logic=logic,
         kind=kind,
-        model=logic.model(kind, placed["model"]),
+        model=model,
         payload=placed,
         deadline=Deadline(began + timeouts.total, core().clock),
         request_id=request_id(),
         client=caller(),
-        never=_askers(logic) if this_request().header("HTTP_X_GIFTY_HOP") else frozenset(),
+        never=logic.barred(caller()) | _askers(logic),
         attempt_seconds=timeouts.attempt,
         silence_seconds=timeouts.silence,
     )
@@ -77,7 +82,9 @@ def call_of(kind: str, body: Deliverable, payload: dict[str, Any]) -> tuple[Call
 
 
 def _askers(logic: Logic) -> frozenset[str]:
-    """The providers that may be a facade like this one, and may have asked us."""
+    """The providers that may be a facade like this one, if it may have been one of them that asks."""
+    if not this_request().header("HTTP_X_GIFTY_HOP"):
+        return frozenset()
     return frozenset(
         name for name, section in logic.file.providers.items() if section.adapter == "intelligence"
     )

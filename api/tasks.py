@@ -56,7 +56,7 @@ class ListQuery(VectorsQuery):
     scope="api",
     body=SubmitRequest,
     answers={202: TaskView, 200: TaskView},
-    errors=(400, 401, 409, 413, 415, 422, 503),
+    errors=(400, 401, 403, 409, 413, 415, 422, 503),
     headers=("Idempotency-Key",),
 )
 def submit_task(body: SubmitRequest) -> Response:

@@ -7,6 +7,7 @@ GiftyComputeError
 │   ├── TimeoutTooLong        `timeout_ms` over the route's maximum
 │   └── UnsupportedMedia      content type or encoding
 ├── Unauthorized
+├── NotAllowed               the credential is good, but its client may not ask for this
 ├── NotFound
 ├── NotAcceptable
 ├── Conflict                  the task is not the caller's to change
@@ -45,6 +46,7 @@ __all__ = [
     "MalformedBody",
     "NoRoute",
     "NotAcceptable",
+    "NotAllowed",
     "NotFound",
     "OutOfMemory",
     "OverLimit",
@@ -133,6 +135,16 @@ class Unauthorized(GiftyComputeError):
     """The credential is missing, wrong or out of scope."""
 
     code = "unauthorized"
+
+
+class NotAllowed(GiftyComputeError):
+    """This client may not ask for that."""
+
+    code = "not_allowed"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class NotFound(GiftyComputeError):

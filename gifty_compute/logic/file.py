@@ -244,11 +244,14 @@ ClientName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class ClientSection(Section):
-    """What is special about one client of API_TOKENS. Over a limit it is answered 429."""
+    """What is special about one client of API_TOKENS; what is absent allows all. Over a limit it is 429."""
 
     sees: tuple[ClientName, ...] = Field(
         default=(), description="Clients whose tasks and batches it reads, lists, cancels and retries, too."
     )
+    kinds: tuple[str, ...] | None = Field(default=None, description="Task types that it may ask for.")
+    models: tuple[Name, ...] | None = Field(default=None, description="Models that it may ask for.")
+    providers: tuple[Name, ...] | None = Field(default=None, description="Providers that its work may go to.")
     requests_per_minute: int | None = Field(default=None, ge=1, description="Else limits' own.")
     tokens_per_minute: int | None = Field(default=None, ge=1)
     usd_per_day: float | None = Field(default=None, gt=0)
@@ -263,6 +266,11 @@ class ClientsSection(Section):
     sql_rows: ClientName | None = Field(
         default=None, description="The client of rows inserted by SQL; else the first of API_TOKENS."
     )
+
+    @property
+    def named(self) -> dict[str, ClientSection]:
+        """Every section of one client."""
+        return self.__pydantic_extra__
 
     def of(self, name: str) -> ClientSection:
         """The client's own section; one without any is special in nothing."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from gifty_compute.errors import InvalidConfig, InvalidRequest
+from gifty_compute.errors import InvalidConfig, InvalidRequest, NotAllowed
 from gifty_compute.logic import defaults
 from gifty_compute.logic.document import Document
 from gifty_compute.logic.experiments import BorrowedId, borrowed_ids, role_of_anothers
@@ -33,6 +33,7 @@ from gifty_compute.logic.offers import (
 )
 from gifty_compute.logic.recipe import Recipe
 from gifty_compute.logic.reference import Reference
+from gifty_compute.logic.rights import refuse_unknown_rights
 from gifty_compute.logic.task_types import TaskTypeSection
 from gifty_compute.wire.expected import Expected
 
@@ -84,6 +85,7 @@ class Logic:
                 known = ", ".join(sorted(n for n, s in self._sections.items() if kind in s.kinds))
                 raise InvalidConfig(f"{key}: {name!r} is not a model for {kind}; known: {known}")
             refuse_bad_routes(self.file, kind, self.model(kind, None))
+        refuse_unknown_rights(self.file, KINDS, self._names.__contains__)
         refuse_mixed_spaces(self.file)
         refuse_unpriced_budgets(self.file)
 
@@ -227,6 +229,21 @@ class Logic:
         if task_type not in KINDS and task_type not in self.file.task_types:
             message = f"there is no task type {task_type[:60]!r}"
             raise InvalidRequest(message, param="task_type", code="unknown_task_type")
+
+    def refuse_to(self, client: str, kind: str, model: str) -> None:
+        """Raises NotAllowed where the client may not ask for this kind, or for this model (its own name)."""
+        section = self.file.clients.of(client)
+        if section.kinds is not None and kind not in section.kinds:
+            raise NotAllowed(f"{client} may not ask for {kind}", param="task_type")
+        if kind in self.file.task_types or section.models is None:
+            return
+        if model not in {self._names.get(name, name) for name in section.models}:
+            raise NotAllowed(f"{client} may not ask for model {model!r}", param="model")
+
+    def barred(self, client: str) -> frozenset[str]:
+        """The providers that work of this client never goes to."""
+        allowed = self.file.clients.of(client).providers
+        return frozenset() if allowed is None else frozenset(self.file.providers).difference(allowed)
 
     def expected(self, kind: str, model_name: str, *, done_by: str | None = None) -> Expected:
         """What a result of this kind by this model must agree with; `done_by` is who really did it."""

@@ -78,17 +78,25 @@ class Payer:
             max_cost_usd=float(row["max_cost"]),
         )
         policy = logic.file.low.get(row["task_type"], LowSection())
-        offer, why_not = cheapest(policy, self._offers(logic, row["task_type"], row["model"]))
+        offer, why_not = cheapest(policy, self._offers(logic, row))
         each = None if offer is None else expected_usd(offer, row["tokens"])
         return make_plan(standing, offer.provider if offer else None, each, why_not), offer
 
-    def _offers(self, logic: Logic, task_type: str, model: str) -> list[Offer]:
-        """Those who serve this very model, so never one of another space, and whose key is there."""
+    def _offers(self, logic: Logic, row: dict[str, Any]) -> list[Offer]:
+        """The providers that serve this very model, so none of another space, and that the client may use."""
+        task_type = row["task_type"]
         try:
-            known = logic.model(task_type, model)
+            known = logic.model(task_type, row["model"])
         except InvalidRequest:
             return []  # a model that logic.yaml no longer has
-        call = Call(logic, task_type, known, {}, Deadline.after(0, self._clock))
+        call = Call(
+            logic,
+            task_type,
+            known,
+            {},
+            Deadline.after(0, self._clock),
+            never=logic.barred(row["client"]),
+        )
         return [candidate.offer for candidate in self._router.candidates(call)]
 
     def _release(self, logic: Logic, batch_id: UUID, row: dict[str, Any], plan: Plan, offer: Offer) -> int:

@@ -9,7 +9,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from gifty_compute.clock import Clock
-from gifty_compute.errors import Conflict, IdempotencyConflict, InvalidRequest, NotFound, Unavailable
+from gifty_compute.errors import (
+    Conflict,
+    IdempotencyConflict,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+)
 from gifty_compute.logic.logic import Logic
 from gifty_compute.queue.chunks import cancel_rest, retry_rest
 from gifty_compute.queue.database import Database
@@ -74,7 +81,7 @@ class BatchStore:
             self._admit(options.callback_url)
         batch_id = uuid4()
         with Spool(str(batch_id), origin.client, origin.request_id) as spool:
-            self._read(upload, spool)
+            self._read(upload, spool, origin.client)
             new = self._write(batch_id, spool, upload, options, origin)
         if new:
             return Submitted(self.stored(batch_id), new=True, ready=spool.queues)
@@ -83,14 +90,17 @@ class BatchStore:
             raise Unavailable("the first batch of this Idempotency-Key was removed just now; try again")
         return self._again(first, upload, options, origin)
 
-    def _read(self, upload: Upload, spool: Spool) -> None:
+    def _read(self, upload: Upload, spool: Spool, client: str) -> None:
         logic = self._logic()
         for number, line in upload:
             try:
-                columns = self._columns(logic, line, upload.line_bytes)
+                request = parse(SubmitRequest, read_json(line, largest=upload.line_bytes))
+                columns = self._columns(logic, request, client)
             except InvalidRequest as error:
                 message = f"line {number}: {error.message}"
                 raise type(error)(message, param=error.param, code=error.code) from error
+            except NotAllowed as error:
+                raise NotAllowed(f"line {number}: {error.message}", param=error.param) from error
             try:
                 spool.add(columns)
             except OSError as error:
@@ -98,11 +108,10 @@ class BatchStore:
         if not len(spool):
             raise InvalidRequest("a batch has at least one line")
 
-    def _columns(self, logic: Logic, line: bytes, largest: int) -> dict[str, Any]:
-        request = parse(SubmitRequest, read_json(line, largest=largest))
+    def _columns(self, logic: Logic, request: SubmitRequest, client: str) -> dict[str, Any]:
         if request.callback_url is not None:
             self._admit(request.callback_url)
-        return columns_of(logic, request)
+        return columns_of(logic, request, client)
 
     def _write(
         self, batch_id: UUID, spool: Spool, upload: Upload, options: BatchOptions, origin: Origin

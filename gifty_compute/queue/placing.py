@@ -16,15 +16,17 @@ from gifty_compute.wire.task import MAX_METADATA_BYTES, SubmitRequest
 __all__ = ["columns_of", "placed"]
 
 
-def columns_of(logic: Logic, request: SubmitRequest) -> dict[str, Any]:
-    """The columns that a request decides. Raises InvalidRequest."""
+def columns_of(logic: Logic, request: SubmitRequest, client: str) -> dict[str, Any]:
+    """The columns that a request of this client decides. Raises InvalidRequest, NotAllowed."""
     metadata = None if request.metadata is None else orjson.dumps(request.metadata)
     if metadata and len(metadata) > MAX_METADATA_BYTES:
         raise InvalidRequest(f"metadata is over {MAX_METADATA_BYTES} bytes", param="metadata")
+    columns = placed(logic, request.task_type, request.payload, where="payload")
+    logic.refuse_to(client, request.task_type, columns["model"])
     return {
         "task_type": request.task_type,
         "priority": request.priority,
-        **placed(logic, request.task_type, request.payload, where="payload"),
+        **columns,
         "max_attempts": request.max_attempts,
         "metadata": metadata.decode() if metadata else None,
         "callback_url": request.callback_url,

@@ -46,9 +46,9 @@ class TaskStore:
     def submit(self, request: SubmitRequest, origin: Origin) -> tuple[Task, bool]:
         """Commits a task and says whether it is new; it is the first one again for a repeated key and body.
 
-        Raises InvalidRequest, and IdempotencyConflict for a repeated key with another body.
+        Raises InvalidRequest, NotAllowed, and IdempotencyConflict for a repeated key with another body.
         """
-        columns = columns_of(self._logic(), request)
+        columns = columns_of(self._logic(), request, origin.client)
         digest = _digest(request) if origin.idempotency_key else None
         row = self._db.row(
             "submit",

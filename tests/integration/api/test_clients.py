@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 from api import create_app
 from api.operation import operations
 from gifty_compute.core import Core
+from gifty_compute.errors import InvalidConfig
 from tests.conftest import LOCAL_LOGIC
 from tests.integration.api.test_hostile_everywhere import LEAST, stored
 from tests.integration.conftest import API, WORKER
@@ -249,3 +250,66 @@ def test_no_caller_sees_a_referee(client: FlaskClient, core: Core, submit: Any) 
 
     assert client.get(f"/v1/tasks/{task_id}", headers=ALICE).status_code == 404
     assert client.post(f"/v1/tasks/{task_id}/cancel", headers=ALICE).status_code == 404
+
+
+EMBED = {"input": "чай"}
+RERANK = {"query": "чай", "documents": ["чай"]}
+
+
+@pytest.mark.parametrize(
+    ("rights", "path", "body", "param"),
+    [
+        ("kinds: [rerank]", "/v1/embeddings", EMBED, "task_type"),
+        ("kinds: [rerank]", "/v1/embeddings", {**EMBED, "priority": "low"}, "task_type"),
+        ("kinds: [rerank]", "/v1/tasks", LEAST_TASK, "task_type"),
+        ("models: [bge-m3]", "/v1/rerank", RERANK, "model"),
+        ("models: [bge-m3]", "/v1/rerank", {**RERANK, "priority": "low"}, "model"),
+        ("models: [bge-reranker-v2-m3]", "/v1/tasks", LEAST_TASK, "model"),
+    ],
+)
+def test_what_a_client_may_not_ask_for_is_403(
+    world_with: Callable[[str], World], rights: str, path: str, body: dict[str, Any], param: str
+) -> None:
+    client = world_with(f"{{jobs: {{{rights}}}}}").client
+
+    refused = client.post(path, json=body, headers=BOB)
+    others = client.post(path, json=body, headers=ALICE)
+
+    assert (refused.status_code, refused.json["error"]["code"]) == (403, "not_allowed")
+    assert (refused.json["error"]["type"], refused.json["error"]["param"]) == ("permission_error", param)
+    assert others.status_code != 403
+    assert client.get("/v1/tasks", headers=BOB).json["tasks"] == []
+
+
+def test_a_line_that_a_client_may_not_ask_for_is_named(world_with: Callable[[str], World]) -> None:
+    client = world_with("{jobs: {kinds: [embedding]}}").client
+    lines = b"%s\n%s\n" % (
+        LINE_OF_BOB,
+        b'{"task_type": "rerank", "payload": {"query": "a", "documents": ["a"]}}',
+    )
+
+    refused = client.post("/v1/batches", data=lines, headers=BOB, content_type=NDJSON)
+    good = client.post("/v1/batches", data=LINE_OF_BOB, headers=BOB, content_type=NDJSON)
+
+    assert (refused.status_code, good.status_code) == (403, 202)
+    assert refused.json["error"]["message"].startswith("line 2: ")
+
+
+def test_the_work_of_a_client_goes_to_its_providers_alone(core_with: Callable[..., Core]) -> None:
+    logic = LOCAL_LOGIC.read_text(encoding="utf-8")
+    core = core_with(f"{logic}\nclients: {{jobs: {{providers: [runpod]}}}}\n")
+    client = create_app(core).test_client()
+
+    own, refused = (client.post("/v1/embeddings", json=EMBED, headers=headers) for headers in (ALICE, BOB))
+
+    assert own.status_code == 200
+    assert refused.status_code in (422, 502, 503)
+    assert core.logic.barred("jobs") == set(core.logic.file.providers) - {"runpod"}
+
+
+@pytest.mark.parametrize("rights", ["kinds: [embeding]", "models: [nope]", "providers: [nope]", "see: [a]"])
+def test_a_right_that_names_nothing_is_refused_with_the_file(
+    core_with: Callable[..., Core], rights: str
+) -> None:
+    with pytest.raises(InvalidConfig, match=r"clients\.jobs"):
+        core_with(f"clients: {{jobs: {{{rights}}}}}\n")
