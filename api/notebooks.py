@@ -13,7 +13,7 @@ from api.bridge import in_scope
 from api.facade import this_request
 from api.operation import caller, core, holder_of, operation
 from api.query import Query
-from gifty_compute.errors import GiftyComputeError, InvalidRequest
+from gifty_compute.errors import GiftyComputeError, InvalidRequest, NotFound
 from gifty_compute.wire import notebook
 from gifty_compute.wire.notebook import CategoriesSubmit, ScoringSubmit, Submitted
 from gifty_compute.wire.scale import Scale
@@ -23,8 +23,8 @@ __all__ = ["blueprint"]
 
 blueprint = Blueprint("notebooks", __name__)
 _MOST_A_CLAIM = 100
-_READ = (401, 422, 503)
-_WRITE = (400, 401, 409, 413, 415, 422, 503)
+_READ = (401, 404, 422, 503)
+_WRITE = (400, 401, 404, 409, 413, 415, 422, 503)
 
 
 class ScoringQuery(Query):
@@ -55,9 +55,27 @@ class CategoriesSubmitQuery(Query):
     worker_id: WorkerName = "notebook-categories"
 
 
+@blueprint.url_value_preprocessor
+def _keep_scale(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Notes the scale that the address states, for the views, none of which has it as an argument."""
+    this_request().address_scale = (values or {}).pop("scale", "")
+
+
+def _admit_address() -> None:
+    """Raises NotFound for an address with a scale that is none."""
+    scale = this_request().address_scale
+    if scale and scale not in get_args(Scale):
+        raise NotFound(f"there is no such scale; an address has one of {', '.join(get_args(Scale))}")
+
+
 @blueprint.get("/internal/scoring/tasks")
 @operation(
-    scope="internal", query=ScoringQuery, answers={200: notebook.ScoringTasks}, errors=_READ, claims=True
+    scope="internal",
+    query=ScoringQuery,
+    answers={200: notebook.ScoringTasks},
+    errors=_READ,
+    claims=True,
+    admits_path=_admit_address,
 )
 def scoring_tasks(query: ScoringQuery) -> Response:
     """Hands out score tasks for as long as a claim without heartbeats lasts, as a bare list of products.
@@ -76,6 +94,7 @@ def scoring_tasks(query: ScoringQuery) -> Response:
     body=ScoringSubmit,
     answers={200: Submitted},
     errors=_WRITE,
+    admits_path=_admit_address,
 )
 def scoring_submit(query: ScoringSubmitQuery, body: ScoringSubmit) -> Response:
     """Takes scores. A task of several products ends when all of them are in one call."""
@@ -93,11 +112,15 @@ def scoring_submit(query: ScoringSubmitQuery, body: ScoringSubmit) -> Response:
 
 @blueprint.get("/internal/categories/tasks")
 @operation(
-    scope="internal", query=CategoriesQuery, answers={200: notebook.CategoryTasks}, errors=_READ, claims=True
+    scope="internal",
+    query=CategoriesQuery,
+    answers={200: notebook.CategoryTasks},
+    errors=_READ,
+    claims=True,
+    admits_path=_admit_address,
 )
 def categories_tasks(query: CategoriesQuery) -> Response:
     """Hands out classify tasks for as long as a claim without heartbeats lasts, as a bare list of names."""
-    _stated_scale(None)
     tasks = _claim("classify", query.worker_id, query.limit)
     return json_answer([name.__dict__ for task in tasks for name in notebook.categories_of(task)])
 
@@ -109,6 +132,7 @@ def categories_tasks(query: CategoriesQuery) -> Response:
     body=CategoriesSubmit,
     answers={200: Submitted},
     errors=_WRITE,
+    admits_path=_admit_address,
 )
 def categories_submit(query: CategoriesSubmitQuery, body: CategoriesSubmit) -> Response:
     """Takes mappings. Of a task with one of these names, those left out have no category."""
@@ -120,20 +144,12 @@ def categories_submit(query: CategoriesSubmitQuery, body: CategoriesSubmit) -> R
     return _submitted(sum(len(names & set(task.payload["external_names"])) for task in ended))
 
 
-@blueprint.url_value_preprocessor
-def _keep_scale(_endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Notes the scale that the address states, for the views, none of which has it as an argument."""
-    this_request().address_scale = (values or {}).pop("scale", "")
-
-
 def _stated_scale(asked: Scale | None) -> Scale | None:
-    """The scale that the notebook's request states, its address, or its token. Raises InvalidRequest."""
+    """The scale that the notebook's request states, its address, or its token."""
     request = this_request()
-    address, own = request.address_scale, request.worker_token
-    if address and address not in get_args(Scale):
-        message = f"the address states a scale that is none; there are {', '.join(get_args(Scale))}"
-        raise InvalidRequest(message, param="score_scale")
-    return asked or cast("Scale | None", address or None) or (own.score_scale if own is not None else None)
+    own = request.worker_token
+    address = cast("Scale | None", request.address_scale or None)
+    return asked or address or (own.score_scale if own is not None else None)
 
 
 def _scale_of(task: Task, stated: Scale | None) -> Scale:

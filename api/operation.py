@@ -70,10 +70,12 @@ def operation(
     media: Mapping[str, type[BaseModel] | None] | None = None,
     gives: tuple[str, ...] = (),
     claims: bool = False,
+    admits_path: Callable[[], None] | None = None,
 ) -> Callable[[View], View]:
     """Makes a view that is called with `body` and `query` parsed, as far as it has them.
 
-    A GET that `claims` has no HEAD: what that handed out, nobody would get.
+    A GET that `claims` has no HEAD: what that handed out, nobody would get. `admits_path` raises NotFound for
+    a path that means nothing; it is asked after the credential and before query and body.
     """
 
     def decorate(view: View) -> View:
@@ -86,6 +88,8 @@ def operation(
                 set_log_context(request_id=request_id(), client=asked.caller)
             if claims and asked.method == "HEAD":
                 raise MethodNotAllowed(["GET", "OPTIONS"])
+            if admits_path is not None:
+                admits_path()
             if scope == "api":
                 rate.admit(core(), asked.caller)
             parsed: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -160,10 +161,13 @@ class Path:
         self.media = NDJSON if found.lines else "application/json"
         self.methods = (rule.methods or set()) - {"OPTIONS"}
 
-    def call(self, method: str, id_: str = NOBODY, **how: Any) -> TestResponse:
+    def call(self, method: str, id_: str | None = None, **how: Any) -> TestResponse:
+        """With this id, or one that nothing has; the scale in an address is then one that there is."""
         path = self.rule.rule
         for argument in self.rule.arguments:
-            path = path.replace(f"<{argument}>", id_)
+            is_a_tasks = id_ is None or (re.fullmatch(r"[0-9a-f-]{36}", id_) and id_ != NOBODY)
+            scale = "0-1" if argument == "scale" and is_a_tasks else None
+            path = path.replace(f"<{argument}>", scale or id_ or NOBODY)
         headers = {**CREDENTIALS.get(self.found.scope or "", {}), **how.pop("headers", {})}
         answer = self._client.open(path, method=method, headers=headers, **how)
         assert answer.status_code < 500, (method, path, how, answer.data)

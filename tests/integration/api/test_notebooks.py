@@ -197,10 +197,10 @@ def test_the_address_may_state_the_scale_where_a_notebook_appends_its_paths(
     assert task(client, task_id)["result"]["scores"][0]["gift_score"] == stored
 
 
-def test_an_address_with_a_scale_that_is_none_is_422_and_says_which_there_are(client: FlaskClient) -> None:
+def test_an_address_with_a_scale_that_is_none_is_404_and_says_which_there_are(client: FlaskClient) -> None:
     for path in ("/internal/scoring/tasks", "/internal/categories/tasks", "/api/v1/internal/scoring/tasks"):
         answer = client.get(f"/scale/0-5{path}", headers=WORKER)
-        assert (answer.status_code, answer.json["error"]["param"]) == (422, "score_scale")
+        assert answer.status_code == 404
         assert "0-10" in answer.json["detail"]
     assert client.get("/scale/0-5/internal/scoring/tasks").status_code == 401
 
