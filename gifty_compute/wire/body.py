@@ -1,8 +1,9 @@
 """The base of all request bodies: unknown fields are refused, types are not bent.
 
 A refusal costs no more than an acceptance: validation stops at the first name that a model does not have,
-and at the first bad element of a list. pydantic alone collects an error for each, about a kilobyte, and all
-threads wait meanwhile. `tests/unit/wire/test_bounds.py` holds every model to it.
+and at the first bad element of a list, except for bounded lists of texts. pydantic alone collects an error
+for each, about a kilobyte, and all threads wait meanwhile. `tests/unit/wire/test_bounds.py` holds every model
+to it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from gifty_compute.errors import InvalidRequest, MalformedBody
 from gifty_compute.wire.text import SmallObject
 
-__all__ = ["Body", "Deliverable", "Many", "Priority", "parse", "refuse_unknown"]
+__all__ = ["MOST_TEXTS", "Body", "Deliverable", "Many", "Priority", "parse", "refuse_unknown"]
 
 Priority = Literal["low", "high"]
 
@@ -32,7 +33,12 @@ class _FailFast(FailFast):
 
 _Item = TypeVar("_Item")
 Many = Annotated[list[_Item], _FailFast()]
-"""A list whose validation ends at its first bad element. A field of it has a `max_length`."""
+"""A list whose validation ends at its first bad element. A field of it has a `max_length`.
+
+A plain `list[Text]` with a `max_length` of at most MOST_TEXTS is the exception: its caller is told all bad
+positions at once, and 2,048 of them take 6 ms.
+"""
+MOST_TEXTS = 2048
 
 
 class Body(BaseModel):

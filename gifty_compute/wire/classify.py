@@ -24,7 +24,7 @@ class InternalCategory(Body):
 class ClassifyPayload(Body):
     """What a classify task holds."""
 
-    external_names: Many[Text] = Field(min_length=1, max_length=1000)
+    external_names: list[Text] = Field(min_length=1, max_length=1000)
     internal_categories: Many[InternalCategory] | None = Field(default=None, min_length=1, max_length=2000)
     model: CleanText | None = None
 
@@ -32,7 +32,7 @@ class ClassifyPayload(Body):
 class ClassifyRequest(Deliverable):
     """The body of /v1/classify/categories; without internal_categories the configured tree is used."""
 
-    external_names: Many[Text] = Field(min_length=1, max_length=1000)
+    external_names: list[Text] = Field(min_length=1, max_length=1000)
     internal_categories: Many[InternalCategory] | None = Field(default=None, min_length=1, max_length=2000)
 
     def payload(self) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gifty_compute.errors import InvalidResult
-from gifty_compute.wire.body import Body, Deliverable, Many
+from gifty_compute.wire.body import MOST_TEXTS, Body, Deliverable, Many
 from gifty_compute.wire.expected import Expected
 from gifty_compute.wire.text import CleanText, Text
 
 __all__ = ["EmbeddingPayload", "EmbeddingRequest", "InputType", "check_embedding"]
 
-MAX_TEXTS = 2048
+MAX_TEXTS = MOST_TEXTS
 InputType = Literal["query", "passage"]
 
 
@@ -23,7 +23,7 @@ def _listed(value: Any) -> Any:
 
 
 # A list in any case: a union would name no field of the caller's in its errors.
-_Texts = Annotated[Many[Text], BeforeValidator(_listed, json_schema_input_type=Text | list[Text])]
+_Texts = Annotated[list[Text], BeforeValidator(_listed, json_schema_input_type=Text | list[Text])]
 
 
 class EmbeddingRequest(Deliverable):
@@ -44,7 +44,7 @@ class EmbeddingRequest(Deliverable):
 class EmbeddingPayload(Body):
     """What an embedding task holds."""
 
-    texts: Many[Text] = Field(min_length=1, max_length=MAX_TEXTS)
+    texts: list[Text] = Field(min_length=1, max_length=MAX_TEXTS)
     ids: Many[CleanText | int] | None = Field(
         default=None, max_length=MAX_TEXTS, description="One for each text."
     )

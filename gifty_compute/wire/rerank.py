@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gifty_compute.errors import InvalidResult
-from gifty_compute.wire.body import Body, Deliverable, Many
+from gifty_compute.wire.body import Body, Deliverable
 from gifty_compute.wire.expected import Expected
 from gifty_compute.wire.text import CleanText, Text
 
@@ -20,7 +20,7 @@ class RerankRequest(Deliverable):
     """The body of /v1/rerank."""
 
     query: Text
-    documents: Many[Text] = Field(min_length=1, max_length=1000)
+    documents: list[Text] = Field(min_length=1, max_length=1000)
     model: CleanText | None = None
     top_n: int | None = Field(default=None, ge=1, description="High priority only.")
     return_documents: bool | None = Field(default=None, description="High priority only.")
@@ -44,7 +44,7 @@ class RerankPayload(Body):
     """What a rerank task holds."""
 
     query: Text
-    documents: Many[Text] = Field(min_length=1, max_length=1000)
+    documents: list[Text] = Field(min_length=1, max_length=1000)
     model: CleanText | None = None
 
 
