@@ -33,7 +33,7 @@ def known_keys(place: Sequence[int | str], annotation: Any = LogicFile) -> tuple
     >>> known_keys(["providers"])
     ()
     >>> known_keys(["clients", "shop"])[:2]
-    ('sees', 'requests_per_minute')
+    ('sees', 'kinds')
     """
     sections, by_name = sections_of(annotation), get_origin(annotation) in (dict, tuple)
     if not sections or (by_name and not place):

@@ -230,7 +230,9 @@ class Walk(Generic[T]):
         if self.call.deadline.expired or self._timed_out:
             # A timeout may end the attempt a moment before the deadline that it was of.
             return DeadlineExceeded(f"no answer within the deadline ({told})")
-        may_recover = [(name, error) for name, error in self._errors if error.failure is Failure.RETRY]
+        may_recover = [
+            (name, error) for name, error in self._errors if error.failure is Failure.RETRY or error.is_load
+        ]
         asked = {name: error.retry_after or 0.0 for name, error in may_recover}
         waits = [max(self._wait(one), asked.get(one.name, 0.0)) for one in self.candidates]
         if self._all_limited():

@@ -52,7 +52,7 @@ def facades(
         running = []
         for name in ("one", "two"):
             (folder / name).mkdir()
-            running.append(stack.enter_context(running_facade(folder / name, environ, threads=8)))
+            running.append(stack.enter_context(running_facade(folder / name, environ, threads=16)))
         yield running
 
 

@@ -27,6 +27,7 @@ SET usd = s.usd + excluded.usd,
 RETURNING s.day
 
 -- name: spending_since
+-- What all processes have written for that day and later ones (the primary key).
 SELECT day, provider, model, client, usd::float8, estimated_usd::float8, answers, unpriced
 FROM compute_spending
 WHERE day >= :day

@@ -35,9 +35,9 @@ FIELDS = {"id", "position", "task_type", "status", "result", "error", "metadata"
 HALF = vectors(1, 2).astype(np.float16).astype(np.float32)
 
 
-def post(client: FlaskClient, data: bytes) -> str:
+def post(client: FlaskClient, data: bytes, token: dict[str, str] = API) -> str:
     """The path of the results of a new batch."""
-    headers = {**API, "Content-Type": "application/x-ndjson"}
+    headers = {**token, "Content-Type": "application/x-ndjson"}
     answer = client.post("/v1/batches", data=data, headers=headers)
     assert answer.status_code == 202, answer.text
     return f"{answer.headers['Location']}/results"
@@ -209,7 +209,8 @@ def test_slow_readers_of_results_take_no_places_of_users_and_workers(
     while (answer := client.get(path, headers=API, buffered=False)).status_code == 200:
         readers.append(answer)
 
-    other = client.get(path, headers={"Authorization": "Bearer jobs-token"}, buffered=False)
+    jobs = {"Authorization": "Bearer jobs-token"}
+    other = client.get(post(client, body(3), jobs), headers=jobs, buffered=False)
     embedded = client.post("/v1/embeddings", json={"input": "чай"}, headers=API)
     claimed = client.get("/internal/workers/tasks?worker_id=w", headers=WORKERS_TOKEN)
     for reader in (*readers, other):

@@ -266,7 +266,7 @@ def test_older_notebooks_and_declared_types_count_too(
     look(core)
     before = {name: task(client, one)["waiting_for"] for name, one in ids.items()}
 
-    client.get("/internal/scoring/tasks?limit=1", headers=WORKER)
+    client.get("/internal/scoring/tasks?limit=1&score_scale=0-10", headers=WORKER)
     claim(client, task_type="ocr", limit=1, model="anything")
     again = {
         name: client.post("/v1/tasks", json=body, headers=API).json["id"] for name, body in bodies.items()

@@ -147,9 +147,9 @@ def test_a_reader_goes_on_where_the_stream_broke(
     monkeypatch.setattr(formats, "_PIECE", 1)
     real, asked = results.BatchResults._page, []
 
-    def once_each(self: Any, batch_id: Any, after: int) -> Any:
+    def once_each(self: Any, sight: Any, batch_id: Any, *, after: int) -> Any:
         asked.append(after)
-        return real(self, batch_id, after) if len(asked) % 2 else results_gone()
+        return real(self, sight, batch_id, after=after) if len(asked) % 2 else results_gone()
 
     monkeypatch.setattr(results.BatchResults, "_page", once_each)
 

@@ -24,6 +24,8 @@ import pytest
 import redis
 import requests
 
+from tests.conftest import ROOT
+
 Eventually = Callable[[Callable[[], bool]], None]
 IsRunning = Callable[[int], bool]
 
@@ -81,7 +83,13 @@ class Up:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "the checkout"
-    files = {"api/wsgi.py": WSGI, "workers/celery.py": CELERY, "workers/poll.py": POLL}
+    server = (ROOT / "api/server.py").read_text()
+    files = {
+        "api/wsgi.py": WSGI,
+        "workers/celery.py": CELERY,
+        "workers/poll.py": POLL,
+        "api/server.py": server,
+    }
     for name, text in {**files, "configs/logic.local.yaml": LOGIC}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -255,7 +255,9 @@ def test_keys_of_the_data_directory_are_the_childrens(tmp_path: Path) -> None:
     environ = with_keys_file({"A": "b"}, tmp_path)
 
     assert environ == {"A": "b", "PROVIDER_KEYS_FILE": str(tmp_path / "keys.env")}
-    assert choose_logic(environ, Path("/checkout"), pytest.fail) == Path("/checkout/configs/logic.yaml")
+    lines: list[str] = []
+    assert choose_logic(environ, Path("/checkout"), lines.append) == Path("/checkout/configs/logic.yaml")
+    assert lines == ["GROQ_API_KEY is set: configs/logic.yaml is in force."]
 
 
 def test_a_named_file_of_keys_wins_and_none_is_none(tmp_path: Path) -> None:

@@ -27,7 +27,11 @@ def only_packaged(recipe: Recipe) -> str | None:
 
 
 def choose(
-    logic: str = "", environ: dict[str, str] | None = None, *, lacks: Any = only_packaged, **options: Any
+    logic: str = "llm: {}",
+    environ: dict[str, str] | None = None,
+    *,
+    lacks: Any = only_packaged,
+    **options: Any,
 ) -> Serving:
     return choose_models(parse_logic(logic), Options(Path(), **options), environ or {}, lacks)
 
