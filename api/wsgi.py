@@ -1,4 +1,4 @@
-"""The server's entry: `granian --interface wsgi api.wsgi:app`."""
+"""The server's entry: `python -m api.server --interface wsgi api.wsgi:app`."""
 
 from __future__ import annotations
 
