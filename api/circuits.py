@@ -36,5 +36,5 @@ def close_circuit(body: CloseRequest) -> Response:
             "no open circuit has this name, and no provider of this name has one; see /ops/circuits"
         )
     operator, _, _role = caller().rpartition(":")
-    log.warning("an operator closed circuits", extra={"operator": operator, "circuits": closed})
+    log.warning("an operator closed circuits by hand", extra={"operator": operator, "circuits": closed})
     return json_answer({"closed": closed})
