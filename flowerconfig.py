@@ -11,7 +11,7 @@ _has_own = any(name in ("--auth", "--basic_auth", "--basic-auth") and value for 
 
 if has_open_entry(_basic_auth) and (_basic_auth or not _has_own):
     raise SystemExit(
-        "Flower shows the whole fleet to whoever finds it: set FLOWER_BASIC_AUTH=user:password; several are "
+        "Flower would show the whole fleet to any visitor: set FLOWER_BASIC_AUTH=user:password; several are "
         "comma separated, without an empty one"
     )
 

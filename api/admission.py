@@ -68,7 +68,7 @@ class Admission:
     """
 
     def __init__(self, threads: int, *, clients: int = 2) -> None:
-        """`clients` is how many there may be: a single one may take all places that only clients use."""
+        """`clients` counts the configured clients: a single one may take all places that only clients use."""
         self._places = {
             kind: Places(
                 max(1, threads * size // 64),
@@ -101,7 +101,7 @@ class Admission:
 
 
 class _Held(AbstractContextManager[None]):
-    """A block at whose end a place is given back; a generator would cost as much as the place."""
+    """A block that gives its place back at its end. (A generator costs as much CPU as the place itself.)"""
 
     __slots__ = ("_leave",)
 
@@ -113,7 +113,7 @@ class _Held(AbstractContextManager[None]):
 
 
 def threads_of_server(argv: Sequence[str], environ: Mapping[str, str], at_most: int) -> int:
-    """How many threads granian was started with, if that can be read and is less than `at_most`.
+    """The number of threads that the server was started with, if it can be read and is less than `at_most`.
 
     More places than threads would let one kind of request take the threads of all others.
 

@@ -130,7 +130,7 @@ class _Events:
         try:
             for delta in self._stream.deltas:
                 if not (delta.text or delta.finish_reason) and self._is_time_to_speak():
-                    # Proxies end what is silent, and only by writing does it show that the client hung up.
+                    # A proxy ends a silent connection, and only a write shows that the client hung up.
                     self._spoke = self._clock.monotonic()
                     yield _KEEP_ALIVE
                 usage = delta.usage or usage

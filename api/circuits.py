@@ -20,7 +20,7 @@ blueprint = Blueprint("circuits", __name__)
 @blueprint.get("/ops/circuits")
 @operation(scope="ops", answers={200: CircuitList}, errors=(401,))
 def list_circuits() -> Response:
-    """Why providers are left alone, and for how long; what other processes opened is here within a second."""
+    """Why providers are left alone, and for how long; circuits of other processes show within a second."""
     return json_answer({"circuits": [one.__dict__ for one in core().high.breakers.all()]})
 
 
@@ -32,7 +32,9 @@ def close_circuit(body: CloseRequest) -> Response:
     """Lets providers be asked again at once, in all processes. A failure may open the circuit again."""
     closed = core().high.breakers.close(body.name)
     if not closed:
-        raise NotFound("there is no open circuit, and no provider with one, of this name; see /ops/circuits")
+        raise NotFound(
+            "no open circuit has this name, and no provider of this name has one; see /ops/circuits"
+        )
     operator, _, _role = caller().rpartition(":")
-    log.warning("circuits are closed by hand", extra={"operator": operator, "circuits": closed})
+    log.warning("an operator closed circuits by hand", extra={"operator": operator, "circuits": closed})
     return json_answer({"closed": closed})

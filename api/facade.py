@@ -30,9 +30,9 @@ class FacadeRequest(Request):
     address_scale: str = ""
     """The scale of a notebook's scores, as its address states it; empty where it states none."""
     error_code: str = ""
-    """Of the error that it is answered with."""
+    """The code of the error that the request is answered with."""
     error_message: str = ""
-    """What its caller is told of that error."""
+    """The message of that error, as the caller gets it."""
     logic_version: str = ""
     """Of the logic that it goes by, as soon as that is chosen."""
 

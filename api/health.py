@@ -32,8 +32,8 @@ def healthz() -> Response:
 def readyz() -> Response:
     """The process can take work: the database answers and is migrated.
 
-    "degraded" names what needs the operator while work goes on, and why in `reasons`: `logic`, when the file
-    is not what is in force, since it is bad or loses something; `keys`, when the file of keys is bad;
+    "degraded" names in `parts` what needs the operator while work goes on, and why in `reasons`: `logic`,
+    when the file is not in force, since it is bad or loses something; `keys`, when the file of keys is bad;
     `spaces`, when a provider gives vectors of another space and is kept out; `workers`, when work waits and
     no worker takes it; `maintain`, when nothing maintains the queue.
     """

@@ -119,7 +119,7 @@ def caller() -> str:
 
 
 def sight() -> Sight:
-    """The clients whose tasks and batches this request may read and change: every path of /v1 asks by it."""
+    """The clients whose tasks and batches this request may read and change; the paths of /v1 hand it on."""
     return core().sights.of(caller())
 
 

@@ -16,7 +16,8 @@ Leave = Callable[[], None]
 
 
 class NoPlace(Exception):
-    """No place became free in time, or the line is full. The message says how many are taken and by whom."""
+    """No place became free in time, or the line is full. The message says how many places are taken, and how
+    many of them this client holds."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the log says of requests: whose each line is, and one line for each request that failed."""
+"""The log of requests: the request and client of each line, and one line for each request that failed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def install(app: Facade, clock: Clock) -> None:
         return answer
 
     def forget(_error: BaseException | None) -> None:
-        # The server's threads are used again, and what they write between two requests is of neither.
+        # The server reuses its threads; a line that is written between two requests belongs to neither.
         set_log_context()
 
     app.before_request(begin)

@@ -1,4 +1,4 @@
-"""Tasks as their client sees them: as the contract has them, with what a pending one waits for."""
+"""Tasks as their client sees them: the fields of the contract, and what a pending task waits for."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def _newest(core: Core) -> Sample:
     try:
         return core.samples.newest()
     except StoreUnavailable:
-        # It is told as what is not known, by a sample that is infinitely old.
+        # A sample that is infinitely old says nothing.
         return Sample(float("inf"))

@@ -1,4 +1,4 @@
-"""The server's entry: `granian --interface wsgi api.wsgi:app`."""
+"""The server's entry: `python -m api.server --interface wsgi api.wsgi:app`."""
 
 from __future__ import annotations
 
@@ -39,12 +39,14 @@ core.callbacks.start()
 core.payer.start()
 core.fleet.start()
 core.presence.start()
-# What was spent in the last second is still to be written. The server's processes are multiprocessing's:
-# they end without atexit.
+# Writes what was spent in the last second. atexit does not run in the server's processes, which are
+# multiprocessing's.
 Finalize(None, core.high.close, exitpriority=0)
 threads = threads_of_server(sys.argv, os.environ, settings.facade_threads)
 if threads < settings.facade_threads:
-    message = "the server has %d threads and FACADE_THREADS says %d: requests get places for the former"
+    message = (
+        "the server has %d threads, FACADE_THREADS says %d: places are made for the threads of the server"
+    )
     logging.getLogger(__name__).warning(message, threads, settings.facade_threads)
 app = create_app(core, threads=threads)
 # What is loaded by now stays. A full pass of the collector over it stops all threads for 50 ms.

@@ -89,5 +89,5 @@ class SilenceDeadline(Deadline):
 
     @property
     def is_last(self) -> bool:
-        """Whether it is the end of the longest time, and no sign moves it any more."""
+        """Whether it has reached the end of the longest time, so that no sign moves it."""
         return self.at >= self.last

@@ -153,7 +153,7 @@ class _Filled:
     def of(cls, texts: Sequence[str]) -> _Filled:
         """Raises TypeError for one text in place of a list."""
         listed: list[Any] = calls.listed(texts, "texts")
-        # What is no text is not judged here: the service says what is wrong with it.
+        # A value that is no text is sent as it is: the service names what is wrong with it.
         places = [n for n, text in enumerate(listed) if not (isinstance(text, str) and is_blank(text))]
         return cls([listed[place] for place in places], places, len(listed))
 

@@ -52,7 +52,7 @@ from gifty_compute.settings import Settings
 
 __all__ = ["Core", "build"]
 
-# Of the local model, at most: all callers of a facade wait for the pass that is under way.
+# The longest pass of the local model: all callers of a facade wait for the pass that runs.
 _PASS_SECONDS = 0.25
 
 

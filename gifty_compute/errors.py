@@ -248,8 +248,8 @@ class ProviderError(GiftyComputeError):
     The message is ours alone, and callers may read it: providers quote inputs and tracebacks in theirs.
     `reason` is what operators may read of the provider's own words: redacted, for logs and /ops, never for
     callers. `status` is that of HTTP, None where no answer came. `retry_after` is in seconds, None where the
-    provider did not say. `is_load` says that only our own work in front of this one was in the way: it tells
-    nothing about the provider, and a caller with more time may be answered.
+    provider did not say. `is_load` says that the call was refused for the work that this service has queued
+    before it: the provider is healthy, and a caller with more time may be answered.
     """
 
     code = "provider_error"

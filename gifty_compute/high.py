@@ -94,8 +94,8 @@ def build_high_road(
 ) -> HighRoad:
     """The parts, each of which dials only when it is used. Raises InvalidConfig for a bad file of keys.
 
-    `environ` holds the providers' keys and addresses, and proxies to them, and in PROVIDER_KEYS_FILE the
-    file whose entries win over them; `cache_url` is a Redis for the cache alone. Without a `spending_store`
+    `environ` holds the providers' keys, addresses and proxies; PROVIDER_KEYS_FILE in it names a file whose
+    entries win over it; `cache_url` is a Redis for the cache alone. Without a `spending_store`
     budgets count what this process spends.
 
     Stages and guards are looked at in this order; each can be taken out without a change elsewhere.

@@ -38,7 +38,7 @@ def log_context(**fields: str) -> Iterator[None]:
 
 
 def carried(run: Callable[P, T]) -> Callable[P, T]:
-    """The function, for another thread: its lines there have the fields that lines have here and now."""
+    """The function, for another thread: its log lines there have the fields of this moment."""
     fields = _context.get()
 
     def elsewhere(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -49,7 +49,7 @@ def carried(run: Callable[P, T]) -> Callable[P, T]:
 
 
 class InContext(Iterator[T]):
-    """A generator whose lines have the fields that lines have here and now, wherever it is gone through."""
+    """A generator whose log lines have the fields of this moment, whichever thread reads it."""
 
     def __init__(self, pieces: Generator[T, None, None]) -> None:
         self._pieces, self._fields = pieces, _context.get()

@@ -36,7 +36,7 @@ def refuse_weak_broker(settings: BrokerSettings) -> None:
 def has_open_entry(basic_auth: str) -> bool:
     """Whether one of Flower's entries, comma separated, lacks its user or its password, or none is there.
 
-    Flower lets a request in whose credentials equal an entry: behind a trailing comma that is an empty one.
+    Flower accepts credentials that equal an entry; a trailing comma adds an empty entry.
 
     >>> has_open_entry("anna:9f3c61d07b2e4a58,"), has_open_entry("anna:9f3c61d07b2e4a58")
     (True, False)

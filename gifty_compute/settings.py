@@ -32,7 +32,7 @@ Tokens = Annotated[tuple[tuple[str, SecretStr], ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 OPS_ROLES = ("viewer", "operator")
 FACADE_THREADS = 640
-"""How many a facade process may have unless the variable of this name says otherwise; made on demand."""
+"""Threads of a facade process unless the variable of this name says otherwise; made on demand."""
 
 
 class BrokerSettings(BaseSettings):
@@ -236,7 +236,7 @@ _S = TypeVar("_S", bound=BaseSettings)
 
 def _read(kind: type[_S]) -> _S:
     if os.environ.get("ENVIRONMENT") == "":
-        # Elsewhere an empty variable is one that is not set; here that would lift a guard.
+        # Any other empty variable counts as one that is not set; here that would lift a guard.
         raise InvalidConfig("environment: ENVIRONMENT is empty: write development or production, or unset it")
     try:
         return kind()

@@ -1,4 +1,4 @@
-"""The facade as it is deployed, in a process of its own: granian as the Procfile starts it."""
+"""The facade as it is deployed, in a process of its own: `api.server` as the Procfile starts it."""
 
 from __future__ import annotations
 

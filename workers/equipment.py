@@ -88,7 +88,7 @@ def _over_sql(app: Celery, running: Running) -> Equipment:
 
 
 class _HeartbeatOfItself:
-    """Says over HTTP that a worker is there: a heartbeat without tasks, whose `info` names what it takes."""
+    """Reports a worker's presence over HTTP: a heartbeat without tasks, whose `info` names what it takes."""
 
     def __init__(self, url: str, token: str) -> None:
         self._serves: dict[str, list[str]] = {}

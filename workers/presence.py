@@ -1,4 +1,4 @@
-"""What a Celery worker says of itself while it consumes: that it is there, and which tasks it takes."""
+"""A Celery worker's presence: while it consumes, it reports that it runs and which tasks it takes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 Say = Callable[[Holder, Sequence[Pair]], None]
 """Stores that a worker is there and takes these pairs. Raises GiftyComputeError."""
-# Nine times in what a worker may be silent for.
+# A worker counts as gone after 90 seconds of silence.
 _PERIOD_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
 
@@ -29,7 +29,7 @@ _LOOK_SECONDS = 1.0
 class PresenceReports:
     """Reports every ten seconds from a thread of its own, as long as the broker tells the worker of work.
 
-    A worker that has lost the broker hears of no task: nothing that waits is waiting for it.
+    A worker that has lost the broker gets no task, so it must not count as one that serves a queue.
     """
 
     def __init__(self, app: Celery, running: Running, stop: threading.Event) -> None:
@@ -45,7 +45,7 @@ class PresenceReports:
         threading.Thread(target=self._run, args=(holder, say), name="presence", daemon=True).start()
 
     def pairs(self) -> list[Pair]:
-        """What it can do of the queues that it consumes: -Q, and an operator by `control`, leave some out."""
+        """The pairs of the queues that it consumes: the option -Q, and `celery control`, leave some out."""
         consumed = self._app.amqp.queues.consume_from
         return [pair for pair in self._running.queues if queue_name(*pair) in consumed]
 
@@ -58,7 +58,7 @@ class PresenceReports:
             except GiftyComputeError as error:
                 log.warning("this worker could not say that it is there: %s", error)
             except Exception:
-                # The thread must outlive a fault of its own: without it the worker would seem to be gone.
+                # The thread goes on after a fault: without it the worker would count as gone.
                 log.exception("this worker could not say that it is there")
             self._stop.wait(_PERIOD_SECONDS)
 

@@ -52,7 +52,7 @@ _MOST_TOLD_MS = {"/v1/chat/completions": 600_000}
 _MOST_TOLD_MS_ELSEWHERE = 60_000
 # In milliseconds: no service takes more, whatever its logic.yaml says.
 _LONGEST_TOLD_MS = 600_000
-# Of one call of embeddings: so much is done within its maximum by the packaged model on two slow cores.
+# The most of one call of embeddings: the packaged model does it within the maximum on two slow cores.
 _MOST_TEXTS, _MOST_CHARACTERS = 1024, 150_000
 # A guard against a stream without an end; the service has one of its own, of an hour.
 _LONGEST_STREAM_SECONDS = 7200.0

@@ -43,7 +43,7 @@ __all__ = [
 class ApiError(GiftyComputeError):
     """The service answered with an error.
 
-    `code` and `param` are the contract's; `retry_after` is in seconds; `request_id` finds the service's log;
+    `code` and `param` are the contract's; `retry_after` is in seconds; `request_id` finds lines of the log;
     `max_timeout_ms` is the longest `timeout_ms` that the service takes, where it refused a longer one.
     """
 

@@ -98,7 +98,7 @@ class Stream:
         self.response = response
 
     def progress(self) -> None:
-        """Something of the answer came: an answer that goes on while it flows has its time anew."""
+        """A part of the answer came: the time of an answer that goes on while it flows begins anew."""
         self._deadline.progress()
 
     def read(self) -> bytes:

@@ -85,7 +85,7 @@ class Inference:
         share: float = 1.0,
         pass_seconds: float | None = None,
     ) -> None:
-        """`share` of the time is computed, the rest left to whoever else uses the machine.
+        """`share` of the time is spent on computing; the rest is left to other programs of the machine.
 
         A pass is planned to last `pass_seconds` at most, by the pace of late: callers wait for it to end.
         """
@@ -173,7 +173,7 @@ class Inference:
     def _refuse_too_much(self, tokens: int, patience: float | None) -> None:
         if self._fits(tokens, patience):
             return
-        # Of orders that are over nothing is computed any more.
+        # Orders that have ended are not computed.
         self._tokens = sum(order.job.tokens for order in self._orders if not order.over)
         if not self._fits(tokens, patience):
             wait = self._tokens / self._pace if self._pace else 0.0

@@ -1,4 +1,4 @@
-"""Where models lie on this machine, and what it lacks to run one; found out without loading anything."""
+"""Where models lie on this machine, and what it lacks to run one; no model is loaded to tell."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from gifty_compute.logic.reading import BoundedReads, read_plain_file
 __all__ = ["MOST_NAMED_BYTES", "MOST_TEXT_BYTES", "Contents", "LogicFiles", "contents_of"]
 
 MOST_TEXT_BYTES = 512 * 1024
-"""Of logic.yaml: parsing so much takes about three seconds."""
+"""The largest logic.yaml: parsing that much takes about three seconds."""
 MOST_NAMED_BYTES = 16 * 2**20
-"""Of a file of reference vectors."""
+"""The largest file of reference vectors."""
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ class Document:
 def read_document(text: str, name: str) -> Document:
     """The text as keys and values. Raises InvalidConfig, which begins with the name of the file.
 
-    Refused are also an empty document, a key that is there twice, a number that YAML reads otherwise than
-    people do, an alias that contains itself, and aliases that repeat more than 10,000 values.
+    Also refused: an empty document, a key that is there twice, a number that YAML does not read as decimal,
+    an alias that contains itself, and aliases that repeat more than 10,000 values.
     """
     try:
         return _read(text)

@@ -1,4 +1,4 @@
-"""What a client may ask for: names in logic.yaml that nothing answers to are refused with the file."""
+"""What a client may ask for: `clients` that name an unknown kind, model or provider are refused."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def timeouts_of(section: RouteSection, payload: dict[str, Any], named_ms: int | 
     most = section.max_timeout_ms / 1000
     if not isinstance(section, LlmSection):
         return Timeouts(total, needed, total, most)
-    # Not `needed` for an attempt: a language model that thinks is slow, and what it thought is paid.
+    # Not `needed` for an attempt: a language model that thinks is slow, and its thinking is paid.
     return Timeouts(total, None, section.silence_ms / 1000 if named_ms is None else total, most)
 
 

@@ -80,7 +80,7 @@ class LogicWatch:
 
     @property
     def trouble(self) -> str | None:
-        """Why the file is not what is in force, in a sentence that quotes nothing of it; None where it is."""
+        """Why the file is not in force, in a sentence that quotes nothing of it; None where it is."""
         if self.error is not None:
             bad = "cannot be read" if self._seen == _UNREADABLE else "is refused"
             return f"the file {bad}; an older version stays in force"

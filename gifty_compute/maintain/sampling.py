@@ -35,7 +35,7 @@ class Sampling:
         self._rest = Deadline.after(0, clock)
 
     def run(self, connection: Connection) -> Mapping[str, int]:
-        """Counts nothing: every few seconds it would be all that a pass had to tell."""
+        """Samples when it is due. Reports no counts: the log of each pass would consist of them."""
         if self._rest.expired and self._is_due(connection):
             began = self._clock.monotonic()
             self._sample(connection)

@@ -21,7 +21,7 @@ __all__ = ["circuits"]
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Of a running `up`, whose run.json has both.  [default: that of `up`]",
+    help="Data directory of a running `up`, whose run.json has both.  [default: that of `up`]",
 )
 @click.pass_context
 def circuits(context: click.Context, url: str | None, ops_token: str | None, data_dir: Path | None) -> None:

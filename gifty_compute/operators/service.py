@@ -74,7 +74,7 @@ def find_service(data_dir: Path | None, url: str | None, token: str | None) -> S
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidConfig(f"{path} cannot be read as what `up` writes: {type(error).__name__}") from error
     if url and checked_url(url) != kept["url"]:
-        # A token of one service is no business of another.
+        # The token of one service is never sent to another.
         raise InvalidConfig(f"set GIFTY_OPS_TOKEN, too: {path} is of another service than {place(url)}")
     return Service(checked_url(kept["url"]), checked_token(token or kept["token"]))
 

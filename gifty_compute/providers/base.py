@@ -120,7 +120,7 @@ class Delta:
 
 
 QUIET = Delta(is_sign=False)
-"""Nothing came for about a second. The reader of a stream can look whether its own caller still listens."""
+"""Nothing came for about a second. The reader of a stream can check whether its own caller still listens."""
 PROGRESS = Delta()
 """The provider sent something that holds no text: a comment, a ping, the role of the answer."""
 THINKING = Delta(is_thinking=True)

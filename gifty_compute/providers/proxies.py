@@ -1,4 +1,4 @@
-"""The proxy on the way to a provider: its own, or the one for all; none to what is near."""
+"""The proxy on the way to a provider: its own, or the one for all; none to local addresses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _NEAR_ENDS = (".local", ".internal")
 def proxy_to(base_url: str, section: ProviderSection, environ: Mapping[str, str]) -> str:
     """The address of the proxy that leads to a provider; empty where it is reached directly.
 
-    Nothing leads to this machine but the direct way. To an address or a name of this network leads only a
-    proxy that the provider's section names: the one for all is on the way out.
+    This machine is always reached directly. An address or a name of this network is reached by a proxy only
+    where the provider's section names one: the proxy for all providers leads out of the network.
     """
     host = _host_of(base_url)
     if _is_this_machine(host):

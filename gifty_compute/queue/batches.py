@@ -156,7 +156,7 @@ class BatchStore:
         return self._found("get_batch", batch_id, clients=sight.names)
 
     def stored(self, batch_id: UUID) -> Batch:
-        """The batch as it is now, whichever client's: not for callers. Raises NotFound."""
+        """The batch as it is now, of any client: not for callers. Raises NotFound."""
         return self._found("stored_batch", batch_id)
 
     def _found(self, query: str, batch_id: UUID, **clients: list[str]) -> Batch:

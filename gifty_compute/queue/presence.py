@@ -17,13 +17,13 @@ __all__ = ["LIVE_SECONDS", "Pair", "Presence"]
 log = logging.getLogger(__name__)
 
 LIVE_SECONDS = 90.0
-"""A worker that says nothing for longer is taken for gone; so does Flower, and so long is a lease."""
+"""A worker that is silent for longer counts as gone. A lease is as long, and so is Flower's limit."""
 Pair = tuple[str, str]
 """Task type and model."""
 _PERIOD_SECONDS = 2.0
-# A worker asks several times a second where there is work. One row written every ten seconds is enough.
+# A busy worker asks several times a second; its row is written every ten seconds.
 _REST_SECONDS = 10.0
-# Names are the workers' own, and a token may come with any number of them.
+# Workers choose their names, and one token may come with any number of them.
 _MOST_NOTES = 5000
 _MOST_OF_A_CREDENTIAL = 5000
 
@@ -51,24 +51,24 @@ class Presence:
         self._stop.set()
 
     def asked(self, holder: Holder, want: Want) -> None:
-        """A worker asked for tasks: it takes what it may be handed. Named tasks say nothing of others."""
+        """Notes a worker that asked for tasks, with the pairs that it may be handed; not for named tasks."""
         if want.ids:
             return
         if self._is_rested((*_instance(holder), want.task_types, want.models, want.spaces)):
             self._note(holder, self._offered(want))
 
     def beat(self, holder: Holder) -> None:
-        """A worker's heartbeat: what the same session asked for before, it still takes."""
+        """Notes a worker's heartbeat: it still takes what the same session asked for before."""
         if self._is_rested(instance := _instance(holder)):
             with self._guard:
                 self._beats[instance] = None
 
     def say(self, holder: Holder, pairs: Iterable[Pair]) -> None:
-        """Stores at once that this worker is there. Raises StoreUnavailable."""
+        """Stores at once that this worker runs. Raises StoreUnavailable."""
         self._store([(holder.credential, holder.worker_id, *pair, holder.session) for pair in set(pairs)])
 
     def flush(self) -> None:
-        """Stores what was noted. Raises StoreUnavailable; then it is noted still."""
+        """Stores the notes. Raises StoreUnavailable, and keeps the notes then."""
         with self._guard:
             pairs, self._pairs = self._pairs, {}
             beats, self._beats = self._beats, {}
@@ -91,11 +91,11 @@ class Presence:
             except StoreUnavailable as error:
                 log.warning("presence of workers is stored later: %s", error)
             except Exception:
-                # The thread must outlive a fault of its own: without it all workers would seem to be gone.
+                # The thread goes on after a fault: without it all workers would count as gone.
                 log.exception("presence of workers was not stored")
 
     def _is_rested(self, key: tuple[object, ...]) -> bool:
-        """Whether this was not noted just now; it is from now on. Of too many names all are forgotten."""
+        """Whether this was not noted lately; notes it. Beyond the bound on names all notes are forgotten."""
         now = self._clock.monotonic()
         with self._guard:
             if now - self._noted.get(key, float("-inf")) < _REST_SECONDS:

@@ -29,12 +29,12 @@ _SLOTS = (
 
 
 def stored_row(database: Database, task_id: UUID) -> dict[str, Any]:
-    """The row of a task, whichever client's, with its vectors. Raises NotFound."""
+    """The row of a task of any client, with its vectors. Raises NotFound."""
     return found_row(database.row("stored", id=str(task_id)), task_id)
 
 
 def found_row(row: dict[str, Any] | None, task_id: UUID) -> dict[str, Any]:
-    """The row. Raises NotFound where there is none: one that is another client's is not told apart."""
+    """The row. Raises NotFound where there is none; another client's row counts as none."""
     if row is None:
         raise NotFound(f"there is no task {task_id}")
     return row

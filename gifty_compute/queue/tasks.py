@@ -79,11 +79,11 @@ class TaskStore:
         return task_of(found_row(row, task_id))
 
     def stored(self, task_id: UUID) -> Task:
-        """The task as it is now, whichever client's: not for callers. Raises NotFound."""
+        """The task as it is now, of any client: not for callers. Raises NotFound."""
         return task_of(stored_row(self._db, task_id))
 
     def timeline(self, task_id: UUID) -> Timeline:
-        """What operators see of the life of a task, whichever client's. Raises NotFound."""
+        """What operators see of the life of a task of any client. Raises NotFound."""
         return timeline_of(stored_row(self._db, task_id))
 
     def page(
@@ -111,7 +111,7 @@ class TaskStore:
         return {UUID(str(row["id"])) for row in self._db.rows("ended", ids=[str(i) for i in ids])}
 
     def find(self, ids: list[UUID]) -> dict[UUID, Task]:
-        """Those of these tasks that are there, whichever client's, as they are now, without their vectors."""
+        """Those of these tasks that exist, of any client, as they are now, without their vectors."""
         found = self._db.rows("find", ids=[str(one) for one in ids])
         return {task.id: task for task in map(task_of, found)}
 

@@ -57,7 +57,7 @@ class Upload:
 
     @property
     def line_bytes(self) -> int:
-        """How long a line may be."""
+        """The length of the longest line that is taken, in bytes."""
         return self._limits.line_bytes
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:

@@ -28,7 +28,7 @@ class Begun:
     """Until the provider sent something."""
 
     def why(self, error: ProviderError) -> ProviderError:
-        """The error that ended the stream, in true words where it was this service that ended it."""
+        """The error that ended the stream; it says so where this service ended it."""
         if error.code != "timeout" or not self.silence.expired:
             return error
         if self.silence.is_last:

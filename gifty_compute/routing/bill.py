@@ -32,7 +32,7 @@ class Bill:
     unpriced: int = 0
     """Requests without a price, which are not in `usd`."""
     entered: bool = True
-    """Whether the guards let the attempt in; a look of ours, as for canaries, passes by them."""
+    """Whether the guards let the attempt in; canaries pass by them."""
 
 
 class Account(Protocol):

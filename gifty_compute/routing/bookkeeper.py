@@ -79,7 +79,7 @@ class Bookkeeper:
             if not self._absent:
                 log.warning("spending is neither written nor read, it is kept in memory: %s", error)
             self._absent = True
-        except Exception:  # budgets wait for this thread: it must outlive a fault of its own, and say so
+        except Exception:  # the thread logs a fault and goes on: budgets wait for it
             log.exception("the bookkeeper failed")
         else:
             self._absent = False

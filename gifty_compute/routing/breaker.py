@@ -44,7 +44,7 @@ class Marks(Protocol):
         ...
 
     def cause(self, name: str) -> str:
-        """What was told with the mark that is known here; empty where there is none."""
+        """The cause that came with the mark that this process knows; empty where there is none."""
         ...
 
     def names(self) -> list[str]:
@@ -52,7 +52,7 @@ class Marks(Protocol):
         ...
 
     def open(self, name: str, seconds: float, cause: str = "") -> None:
-        """Tells the others, and why; a trial that was made is over."""
+        """Tells the other processes, and the cause; a trial that was made is over."""
         ...
 
     def close(self, name: str) -> None:
@@ -60,7 +60,7 @@ class Marks(Protocol):
         ...
 
     def reset(self, name: str) -> None:
-        """Closes it for all processes, also for those whose own experience opened it before this moment."""
+        """Closes it for all processes, also for those whose own failures opened it before this moment."""
         ...
 
     def was_reset(self, name: str, since: float) -> bool:

@@ -47,6 +47,6 @@ class Budgets:
         return 0.0 if spent is None else spent.usd
 
     def unpriced(self, provider: str) -> int:
-        """How many of today's attempts at this provider nobody could price."""
+        """How many of today's attempts at this provider have no known price."""
         spent = self._spending.of_provider(provider)
         return 0 if spent is None else spent.unpriced

@@ -34,11 +34,11 @@ class Call:
     last: frozenset[str] = frozenset()
     """Providers that are asked only after all others: they are being asked already."""
     attempt_seconds: float | None = None
-    """For one attempt at most, while another candidate could be asked; None: its share of the deadline."""
+    """The most of one attempt while another candidate could be asked; None: its share of the deadline."""
     is_stream: bool = False
     """Whether the answer is wanted piece by piece."""
     silence_seconds: float | None = None
-    """For which a stream may be silent; None: as long as the whole call may take."""
+    """The longest silence of a stream; None: as long as the whole call may take."""
     dropped: threading.Event | None = None
     """Set when nobody wants the answer any more: no further attempt is made then."""
 

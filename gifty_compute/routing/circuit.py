@@ -12,7 +12,7 @@ from gifty_compute.logic.file import BreakerSection
 __all__ = ["LOOK_SECONDS", "TRIAL_SECONDS", "Cause", "Circuit"]
 
 TRIAL_SECONDS = 30.0
-"""A trial whose caller vanished is given up after this."""
+"""Seconds after which a trial without an outcome is given up."""
 LOOK_SECONDS = 1.0
 """While another process makes the trial, this one looks again after this."""
 # A provider that asks for longer is tried again after this all the same: one refused call costs little.

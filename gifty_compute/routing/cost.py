@@ -56,9 +56,9 @@ def lacks_price(call: Call, offer: Offer) -> bool:
 def why_no_price(call: Call, offer: Offer) -> str:
     """What the operator can do where `lacks_price`."""
     name, budgeted = offer.provider, offer.section.budget_usd_per_day is not None
-    whose = f"{name} has a budget" if budgeted else f"{call.client} may spend so many dollars a day"
+    reason = f"{name} has a budget" if budgeted else f"{call.client} may spend so many dollars a day"
     missing = f"providers.{name}.models.{offer.model_id}.price, or providers.{name}.price for all its models"
-    return f"{whose}, and {offer.model_id} has no price to count by; logic.yaml needs {missing}"
+    return f"{reason}, and {offer.model_id} has no price to count by; logic.yaml needs {missing}"
 
 
 def _known(

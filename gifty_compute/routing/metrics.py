@@ -50,7 +50,7 @@ class AttemptMetrics:
 
 
 class CostMetrics:
-    """An account that counts all that is paid, thrown-away answers and looks of our own included."""
+    """An account that counts all that is paid, thrown-away answers and canaries included."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._children = _Children()
@@ -64,7 +64,7 @@ class CostMetrics:
             "gifty_cost_estimated_usd", "The part of the cost that is our estimate", _NAMES, registry=registry
         )
         self._unpriced = Counter(
-            "gifty_unpriced", "Attempts whose cost nobody knows", _NAMES, registry=registry
+            "gifty_unpriced", "Attempts whose cost is unknown", _NAMES, registry=registry
         )
 
     def paid(self, candidate: Candidate, call: Call, bill: Bill) -> None:

@@ -237,7 +237,8 @@ def _why_nobody(call: Call, route: Sequence[str]) -> str:
         return f"no provider serves {work}"
     named = ", ".join(route)
     if call.never.issuperset(route):
-        return f"{work} is routed to {named} alone, which may be who asks us (X-Gifty-Hop)"
+        why = "may not be asked for this call: see clients.<name>.providers of logic.yaml, and X-Gifty-Hop"
+        return f"{work} is routed to {named} alone, which {why}"
     return f"{work} is routed to {named}, but here is no key for it"
 
 

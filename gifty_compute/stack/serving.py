@@ -60,7 +60,7 @@ def choose_models(
 
 
 def _missing(logic: Logic, name: str, find_lacks: Lacks) -> str | None:
-    """What must be done before a worker here can run the model: None: nothing, "": no worker can."""
+    """What must be done before a worker here can run the model; None for nothing, "" where no worker can."""
     engine = logic.file.models[name].engine
     if engine is None or not EngineShelf.built(engine):
         return ""

@@ -93,7 +93,8 @@ def parse(model: type[_M], value: Any, *, where: str = "") -> _M:
     """The value as this model.
 
     Raises InvalidRequest (MalformedBody: nested too deep) naming the first field that breaks a rule, and in
-    a list all positions that do, up to twenty; the values are not quoted, since they may be anybody's text.
+    a list of texts all positions that do, up to twenty. Values are not quoted: a caller's text may be
+    private.
     """
     try:
         return model.model_validate(value)

@@ -23,7 +23,7 @@ class Amount:
     answers: int = 0
     """Attempts that are counted, those whose answer was thrown away included."""
     unpriced: int = 0
-    """Of these, attempts with a part that nobody could price."""
+    """Of these, attempts with a part whose price is unknown."""
 
     @property
     def reckoned_usd(self) -> float:

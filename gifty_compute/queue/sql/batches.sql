@@ -38,7 +38,7 @@ WHERE b.id = :id
   AND {seen_batch}
 
 -- name: stored_batch
--- A batch as it is now, whichever client's.
+-- A batch as it is now, of any client.
 {batch_now}
 WHERE b.id = :id
 

@@ -22,7 +22,7 @@ CROSS JOIN LATERAL (
 GROUP BY w.task_type, w.model
 
 -- name: ready_scaled
--- Of the first :most score tasks that are ready those that state the scale of a notebook's scores
+-- The first :most score tasks that are ready, and of them those that state the scale of a notebook's scores
 -- (ix_compute_tasks_ready).
 SELECT first.id
 FROM (

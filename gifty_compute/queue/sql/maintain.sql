@@ -55,8 +55,8 @@ RETURNING t.id, t.status
 
 -- name: lease_unleased
 -- Tasks in work without a lease, as a program beside the service makes them by SQL (ix_compute_tasks_lease): each
--- gets a bare lease of an attempt of its own, which no earlier holder has. Nothing says how many tasks that
--- program's worker holds, so they count as held in company: an expiry is no failure of the task.
+-- gets a bare lease of an attempt of its own, which no earlier holder has. It is unknown how many tasks that
+-- program's worker holds, so an expiry is no failure of the task (as for tasks that are held beside others).
 WITH unleased AS MATERIALIZED (
     SELECT id
     FROM compute_tasks

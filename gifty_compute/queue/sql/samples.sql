@@ -36,8 +36,8 @@ DO UPDATE SET session = excluded.session, seen_at = excluded.seen_at
 RETURNING w.worker_id
 
 -- name: still_present
--- Workers whose heartbeat came: what the same session asked for before is still served. A row that another process
--- writes at this moment is being refreshed there.
+-- Refreshes workers that sent a heartbeat: they still take what the same session asked for before. A row that is
+-- locked is skipped, since another process refreshes it at this moment.
 WITH alive AS MATERIALIZED (
     SELECT w.credential, w.worker_id, w.task_type, w.model
     FROM unnest(CAST(:credentials AS text[]), CAST(:worker_ids AS text[]), CAST(:sessions AS text[]))
@@ -66,7 +66,7 @@ FROM compute_maintenance
 -- ix_compute_tasks_ended. That range is :settled seconds late, so that an end whose transaction is slow to commit is
 -- counted, too. Rows that have no model yet have ''.
 -- The age is of the first task of each client's lane: since it was submitted, or retried by hand. A worker is one
--- that was seen within :live seconds, or holds a lease that is good; what providers are paid for is no worker.
+-- that was seen within :live seconds, or holds a lease that is good; a paid provider is no worker.
 WITH RECURSIVE before AS MATERIALIZED (
     SELECT sampled_at FROM compute_maintenance
 ),

@@ -31,7 +31,7 @@ WHERE t.id = :id
   AND {seen}
 
 -- name: stored
--- One task with its vectors, whichever client's (the primary key).
+-- One task with its vectors, of any client (the primary key).
 SELECT t.*, v.dtype, v.rows, v.dim, v.data
 FROM compute_tasks t
 LEFT JOIN compute_task_vectors v ON v.task_id = t.id

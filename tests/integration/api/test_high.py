@@ -199,7 +199,7 @@ def test_production_logic_without_its_providers_says_not_served(settings: Settin
 def test_a_caller_that_the_model_has_no_time_for_is_told_when_to_come_and_others_are_served(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K8: a refusal of the packaged model's opened its circuit, so everybody was refused."""
+    """K8: a refusal of the packaged model's opened its circuit, so all callers were refused."""
     client = create_app(core).test_client()
     embed = core.inference.submit
 

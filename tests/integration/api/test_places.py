@@ -119,7 +119,7 @@ def test_one_client_cannot_take_all_places_and_the_other_is_served(facade: Any, 
     assert found == {200: 16}
 
 
-def test_who_finds_no_place_is_served_as_soon_as_one_is_left(facade: Any, fake: FakeProviders) -> None:
+def test_a_request_without_a_place_is_served_as_soon_as_one_is_left(facade: Any, fake: FakeProviders) -> None:
     fake.fault("groq", Fault.HELD)
     with facade(FACADE_THREADS="64") as running:
         taken = [Call(running, "/v1/chat/completions", CHAT) for _ in range(20)]

@@ -168,7 +168,9 @@ def test_what_a_hedge_asks_in_another_thread_is_told_with_its_request(
     assert {line["client"] for line in attempts} == {"backend"}
 
 
-def test_who_closed_a_circuit_is_in_the_line(client: FlaskClient, fake: FakeProviders, lines: Lines) -> None:
+def test_the_operator_that_closed_a_circuit_is_in_the_line(
+    client: FlaskClient, fake: FakeProviders, lines: Lines
+) -> None:
     fake.fault("groq", Fault.BAD_KEY)
     client.post("/v1/chat/completions", json=CHAT, headers=API)
 

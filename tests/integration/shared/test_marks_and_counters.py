@@ -224,7 +224,7 @@ def test_a_process_that_never_added_sees_the_sum_once_it_asked(client: redis.Red
 
 
 @pytest.mark.parametrize("read_first", [True, False])
-def test_a_sum_is_kept_as_long_as_its_window_asks_whoever_comes_first(
+def test_a_sum_is_kept_as_long_as_its_window_asks_in_any_order_of_calls(
     client: redis.Redis, hand: Hand, read_first: bool
 ) -> None:
     """K1: a read made the sum with a lifetime of 0, and Redis kept it for a second."""

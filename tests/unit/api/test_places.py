@@ -1,4 +1,4 @@
-"""Places: who gets one, who waits, in which order, and what one client may hold."""
+"""Places: which request gets one, which waits, in which order, and what one client may hold."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_the_ids_of_giftys_own_clients_are_known(
         ("groq/qwen/qwen3.6-27b", "qwen/qwen3.6-27b"),
         ("groq/openai/gpt-oss-20b", "openai/gpt-oss-20b"),
         ("anthropic/claude-haiku-4-5", "claude-haiku-4-5"),
-        ("proxy/claude-haiku-4-5", "claude-haiku-4-5"),  # a server of one's own may have it
+        ("proxy/claude-haiku-4-5", "claude-haiku-4-5"),  # a server that only the file knows may have it
     ],
 )
 def test_a_provider_is_not_asked_for_an_id_that_is_another_providers(model: str, expected: str) -> None:

@@ -93,7 +93,7 @@ def test_all_others_are_reached_by_the_proxy_for_all(base_url: str) -> None:
     assert proxy(base_url, {"PROVIDERS_PROXY": ALL}) == ALL
 
 
-def test_a_proxy_variable_that_is_not_set_is_missing_and_nobody_is_asked_without_it() -> None:
+def test_a_proxy_variable_that_is_not_set_is_missing_and_no_provider_is_asked_without_it() -> None:
     """A direct way would show the vendor another country, or tell a network what it must not see."""
     assert site(environ={"PROVIDERS_PROXY": ALL}, proxy_variable="LLM_PROXY_URL") == "LLM_PROXY_URL"
     assert proxy("http://localhost:8000", proxy_variable="LLM_PROXY_URL") == ""
