@@ -75,14 +75,17 @@ class Circuit:
         self.failures, self.open_until, self.trial_until, self.cause = 0, 0.0, 0.0, None
 
     def fail(self, error: ProviderError, now: float, section: BreakerSection) -> float:
-        """Counts a failure; the seconds for which the circuit is open now, 0 where it stays closed."""
+        """Counts a failure; the seconds for which the circuit is open now, 0 where it stays closed.
+
+        A Retry-After of 0 names no time: the failure counts as one without it.
+        """
         self.failures, self.failed_at = self.failures + 1, now
         self.cause = Cause(error.code, self.failures, error.status, error.reason)
         was_half_open, self.trial_until = not self.closed, 0.0
         seconds = 0.0
         if error.failure is Failure.CONFIG:
             seconds = section.config_seconds
-        elif error.retry_after is not None:
+        elif error.retry_after:
             seconds = min(error.retry_after, _LONGEST_SECONDS)
         elif was_half_open or self.failures >= section.failures:
             seconds = section.open_seconds

@@ -230,17 +230,15 @@ class Walk(Generic[T]):
         if self.call.deadline.expired or self._timed_out:
             # A timeout may end the attempt a moment before the deadline that it was of.
             return DeadlineExceeded(f"no answer within the deadline ({told})")
-        may_recover = [
-            (name, error) for name, error in self._errors if error.failure is Failure.RETRY or error.is_load
-        ]
-        asked = {name: error.retry_after or 0.0 for name, error in may_recover}
+        asked = {name: error.retry_after or 0.0 for name, error in self._errors if _may_recover(error)}
         waits = [max(self._wait(one), asked.get(one.name, 0.0)) for one in self.candidates]
         if self._all_limited():
             soonest = min(filter(None, waits), default=_UNTOLD_WAIT_SECONDS)
             return ProvidersLimited(f"every provider is at its limit ({told})", retry_after=soonest)
         asked_to_wait = all(error.retry_after is not None for _, error in self._errors)
         if asked_to_wait and waits and all(waits):
-            told = "; ".join(self._left_alone(also_failed=True)) or told
+            held = self._left_alone(also_failed=True)
+            told = "; ".join(held) if len(held) == len(self.candidates) else told
             return Unavailable(f"every provider must be left alone for now ({told})", retry_after=min(waits))
         return NoRoute(f"every provider failed ({told})", code=last.code if last else None)
 
@@ -273,6 +271,11 @@ def log_failure(candidate: Candidate, call: Call, error: ProviderError) -> None:
     }
     known = {name: value for name, value in about.items() if value not in (None, "")}
     log.warning("provider %s failed: %s (%s)", candidate.name, error.code, error.failure, extra=known)
+
+
+def _may_recover(error: ProviderError) -> bool:
+    """Whether the same candidate may answer after the wait that it asks for, without a guard that says so."""
+    return error.failure is Failure.RETRY or error.is_load
 
 
 def _without_wait(error: ProviderError) -> ProviderError:

@@ -535,3 +535,22 @@ def test_a_stream_that_we_ended_because_it_was_too_long_is_no_failure_of_its_pro
     fail(failed(code="stream_too_long"), times=9, seconds=3600)
 
     assert breakers.wait(candidate(), call()) is None
+
+
+@pytest.mark.parametrize("was_open", [False, True])
+def test_a_retry_after_of_0_does_not_keep_a_circuit_closed(
+    breakers: Breakers,
+    fail: Callable[..., None],
+    call: Callable[..., Call],
+    candidate: Callable[..., Candidate],
+    clock: HandClock,
+    was_open: bool,
+) -> None:
+    """`Retry-After: 0`, or a date that is past, with every answer: the provider was asked for ever."""
+    if was_open:
+        fail(times=5)
+        clock.advance(15)
+        assert breakers.enter(candidate(), call())
+    fail(failed(Failure.FAILOVER, "overloaded", wait=0.0), times=1 if was_open else 5)
+
+    assert breakers.wait(candidate(), call()).seconds == 15

@@ -247,6 +247,20 @@ def test_those_that_ask_for_time_for_another_reason_make_it_unavailable(walk: An
     assert caught.value.retry_after == 5
 
 
+@pytest.mark.parametrize("others", [{}, {"intelligence_api": 14.0}])
+def test_a_model_of_ours_that_is_busy_is_unavailable_for_as_long_as_it_says(
+    walk: Any, clock: HandClock, others: dict[str, float]
+) -> None:
+    """P26: no guard holds it back, since its load says nothing of it; it is our load that the caller meets."""
+    busy = ProviderError(code="overloaded", retry_after=3, is_load=True)
+    script = Script(clock, runpod=[busy])
+
+    with pytest.raises(Unavailable, match="runpod: overloaded") as caught:
+        walk(script, Notes(**others), route=("runpod", *others))
+
+    assert caught.value.retry_after == 3
+
+
 def test_a_bad_request_is_put_to_one_other_provider(walk: Any, clock: HandClock) -> None:
     script = Script(clock, runpod=[failed(Failure.FATAL, "bad_request")])
 
