@@ -113,7 +113,7 @@ def test_its_result_may_come_over_our_own_route(core: Core, submit: Any) -> None
     claimed_by_the_old_route(core, task_id)
     run_pass(core)
 
-    task = core.store.get(UUID(task_id)).model_copy(update={"attempt": 0})
+    task = core.store.stored(UUID(task_id)).model_copy(update={"attempt": 0})
 
     assert (
         core.leases.complete(Holder(worker_id="w", credential="shared"), task, VECTORS).status == "completed"
