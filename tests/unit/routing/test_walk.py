@@ -251,7 +251,7 @@ def test_those_that_ask_for_time_for_another_reason_make_it_unavailable(walk: An
 def test_a_model_of_ours_that_is_busy_is_unavailable_for_as_long_as_it_says(
     walk: Any, clock: HandClock, others: dict[str, float]
 ) -> None:
-    """P26: no guard holds it back, since its load says nothing of it; it is our load that the caller meets."""
+    """P26: no guard holds it back, since its load says nothing of it; the caller meets our own load."""
     busy = ProviderError(code="overloaded", retry_after=3, is_load=True)
     script = Script(clock, runpod=[busy])
 
