@@ -104,6 +104,8 @@ class ApiCall(Generic[T]):
     longest_stream: float = 0.0
     """In seconds, of an answer that goes on while it flows; its timeout is then for the first line and for
     silence. 0: the timeout is for all of it."""
+    first: int = 0
+    """The position of its first text in the caller's list, where that is sent in several calls."""
     repeatable: bool = False
     """Whether two are as good as one: it changes nothing, or has an Idempotency-Key."""
 
@@ -138,8 +140,8 @@ def embeddings_in_portions(
 ) -> list[ApiCall[Embeddings]]:
     """The calls that embed these texts, in order: one for as many as one call should hold."""
     return [
-        embeddings(portion, model=model, input_type=input_type, timeout=timeout)
-        for portion in _portions(listed(texts, "texts"), _MOST_TEXTS, _MOST_CHARACTERS)
+        replace(embeddings(portion, model=model, input_type=input_type, timeout=timeout), first=first)
+        for first, portion in _portions(listed(texts, "texts"), _MOST_TEXTS, _MOST_CHARACTERS)
     ]
 
 
@@ -163,8 +165,8 @@ def classify_in_portions(
     """The calls that classify these names, in order: one for as many as one call may hold."""
     names = listed(external_names, "external_names")
     return [
-        classify(portion, internal_categories, timeout=timeout)
-        for portion in _portions(names, _MOST_NAMES, _MOST_CHARACTERS)
+        replace(classify(portion, internal_categories, timeout=timeout), first=first)
+        for first, portion in _portions(names, _MOST_NAMES, _MOST_CHARACTERS)
     ]
 
 
@@ -283,22 +285,25 @@ def _high(
     return ApiCall("POST", path, read, _said(body), timeout=timeout, budgeted=True, most_told_ms=most)
 
 
-def _portions(texts: list[str], count: int, characters: int) -> list[list[str]]:
-    """The texts in order, in lists of at most so many texts and characters; a longer text is alone.
+def _portions(texts: list[Any], count: int, characters: int) -> list[tuple[int, list[Any]]]:
+    """The texts in order, in lists of at most so many texts and characters, each with the position of its
+    first; a longer text is alone. What is no text counts no characters: the service says what is wrong.
 
     >>> _portions(["чай", "кофе", "какао"], 2, 100)
-    [['чай', 'кофе'], ['какао']]
+    [(0, ['чай', 'кофе']), (2, ['какао'])]
     >>> _portions(["чай", "кофе"], 9, 5), _portions([], 9, 5)
-    ([['чай'], ['кофе']], [[]])
+    ([(0, ['чай']), (1, ['кофе'])], [(0, [])])
     """
-    portions: list[list[str]] = [[]]
-    length = 0
-    for text in texts:
-        if portions[-1] and (len(portions[-1]) >= count or length + len(text) > characters):
-            portions.append([])
-            length = 0
-        portions[-1].append(text)
-        length += len(text)
+    portions: list[tuple[int, list[Any]]] = [(0, [])]
+    total = 0
+    for position, text in enumerate(texts):
+        length = len(text) if isinstance(text, str) else 0
+        portion = portions[-1][1]
+        if portion and (len(portion) >= count or total + length > characters):
+            portion, total = [], 0
+            portions.append((position, portion))
+        portion.append(text)
+        total += length
     return portions
 
 

@@ -104,7 +104,13 @@ class Plans:
                 raise Unreachable(f"{call}: the time of {timeout:g} s was over after {done}", sent=False)
             if timeout is not None:
                 call = replace(call, timeout=max(deadline.remaining, 0.001))
-            answers.append((yield from self.trying(call)))
+            try:
+                answers.append((yield from self.trying(call)))
+            except ApiError as error:
+                if len(calls) > 1:
+                    which = f"in call {len(answers) + 1} of {len(calls)}"
+                    error.add_note(f"{which}: its positions count from position {call.first} of the list")
+                raise
         return join(answers)
 
     def _with_a_timeout_that_is_taken(self, call: ApiCall[T], deadline: Deadline) -> Plan[T]:

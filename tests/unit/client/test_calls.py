@@ -108,6 +108,15 @@ def test_names_are_classified_in_portions() -> None:
     assert all(body_of(call)["internal_categories"] for call in found)
 
 
+@pytest.mark.parametrize("strange", [None, 7, ["чай"]])
+def test_what_is_no_text_is_sent_so_that_the_service_says_where_it_is(strange: Any) -> None:
+    """It was a TypeError of `len`, without a place."""
+    [texts] = calls.embeddings_in_portions(["чай", strange], model=None, input_type=None, timeout=None)
+    [names] = calls.classify_in_portions(["чай", strange], None, timeout=None)
+
+    assert body_of(texts)["input"] == body_of(names)["external_names"] == ["чай", strange]
+
+
 def chat(*, stream: bool) -> Any:
     return calls.chat(
         [{"role": "user", "content": "чай"}],

@@ -228,6 +228,18 @@ def test_portions_are_sent_in_order_and_share_the_timeout_that_the_caller_names(
     assert [step.seconds for step in there.tries] == [10, 7, 4]
 
 
+def test_a_portion_that_fails_says_where_it_begins_in_the_callers_list(
+    plans: Plans, service: Callable[..., Service]
+) -> None:
+    """`input.976: text is empty` was said of the text 2000."""
+    there = service("a", Refused("input.976: text is empty", status=422, code="empty_text"))
+
+    with pytest.raises(Refused) as refused:
+        there.follow(plans.in_order(portions(2, 10), 10, "".join))
+
+    assert refused.value.__notes__ == ["in call 2 of 2: its positions count from position 1024 of the list"]
+
+
 def test_portions_without_a_timeout_have_the_clients_own_each(
     plans: Plans, service: Callable[..., Service]
 ) -> None:
