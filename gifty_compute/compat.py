@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from gifty_compute.client import calls
 from gifty_compute.client.answers import Chat, Mapped
 from gifty_compute.client.calls import ApiCall
 from gifty_compute.client.door import CONNECTIONS
+from gifty_compute.client.errors import ApiError
 from gifty_compute.client.handles import AsyncTaskHandle
 from gifty_compute.client.low import Low
 from gifty_compute.client.plans import Plan, Plans, Send, follow_async
@@ -41,6 +43,8 @@ __all__ = [
 
 
 T = TypeVar("T")
+# Positions in a note.
+_MOST_NAMED = 20
 
 
 class Message(BaseModel):
@@ -81,7 +85,8 @@ class IntelligenceAPIClient:
         filled = _Filled.of(texts)
         if not filled.texts:
             return filled.spread([])
-        answer = await _in_thread(self._client.embeddings, filled.texts)
+        with filled.counted():
+            answer = await _in_thread(self._client.embeddings, filled.texts)
         return filled.spread([[float(number) for number in vector] for vector in answer.vectors])
 
     async def rerank(
@@ -95,7 +100,9 @@ class IntelligenceAPIClient:
         filled = _Filled.of(documents)
         if not filled.texts or is_blank(query):
             return [None] * len(documents)
-        return filled.spread((await _in_thread(self._client.rerank, query, filled.texts)).scores)
+        with filled.counted():
+            answer = await _in_thread(self._client.rerank, query, filled.texts)
+        return filled.spread(answer.scores)
 
     async def classify_categories(
         self,
@@ -112,7 +119,9 @@ class IntelligenceAPIClient:
         filled = _Filled.of(external_names)
         rows: list[Mapped] = []
         if filled.texts:
-            rows = (await _in_thread(self._client.classify, filled.texts, internal_categories)).mappings
+            with filled.counted():
+                answer = await _in_thread(self._client.classify, filled.texts, internal_categories)
+            rows = answer.mappings
         return [
             {
                 "external_name": name,
@@ -156,6 +165,18 @@ class _Filled:
         # A value that is no text is sent as it is: the service names what is wrong with it.
         places = [n for n, text in enumerate(listed) if not (isinstance(text, str) and is_blank(text))]
         return cls([listed[place] for place in places], places, len(listed))
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Gives an error of the service a note where the positions in it are not those of the whole list."""
+        try:
+            yield
+        except ApiError as error:
+            left_out = sorted(set(range(self.count)).difference(self.places))
+            if left_out:
+                named = ", ".join(map(str, left_out[:_MOST_NAMED])) + (", …" * (len(left_out) > _MOST_NAMED))
+                error.add_note(f"its positions are counted without the empty texts at {named}")
+            raise
 
     def spread(self, answers: Sequence[T]) -> list[T | None]:
         """The answers where their texts stood, None in place of the empty ones."""

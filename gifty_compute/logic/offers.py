@@ -91,11 +91,13 @@ def refuse_mixed_spaces(file: LogicFile) -> None:
 
 def refuse_unpriced_budgets(file: LogicFile) -> None:
     """Raises InvalidConfig for a budget that nothing could be counted against."""
+    clients = [name for name, client in file.clients.named.items() if client.usd_per_day is not None]
     for name, provider in file.providers.items():
-        if provider.budget_usd_per_day is None:
-            continue
-        _refuse_half_prices(file, name, provider)
-        if provider.reports_cost:
+        if provider.budget_usd_per_day is not None:
+            _refuse_half_prices(file, name, provider, whose=f"providers.{name}.budget_usd_per_day")
+        elif clients:
+            _refuse_half_prices(file, name, provider, whose=f"clients.{clients[0]}.usd_per_day")
+        if provider.budget_usd_per_day is None or provider.reports_cost:
             continue
         for model in file.models.values():
             model_id = model.providers.get(name)
@@ -105,8 +107,8 @@ def refuse_unpriced_budgets(file: LogicFile) -> None:
                 raise InvalidConfig(f"providers.{name}.budget_usd_per_day: needs {missing}")
 
 
-def _refuse_half_prices(file: LogicFile, name: str, provider: ProviderSection) -> None:
-    """Raises InvalidConfig for a price whose other half would count as nothing."""
+def _refuse_half_prices(file: LogicFile, name: str, provider: ProviderSection, *, whose: str) -> None:
+    """Raises InvalidConfig for a price whose other half would count as nothing for `whose` budget."""
     others = {m.providers[name] for m in file.models.values() if name in m.providers and "llm" not in m.kinds}
     prices = {f"models.{model_id}.price": flags.price for model_id, flags in provider.models.items()}
     for key, price in {**prices, "price": provider.price}.items():
@@ -115,7 +117,7 @@ def _refuse_half_prices(file: LogicFile, name: str, provider: ProviderSection) -
         missing = sorted(needed - price.model_fields_set) if price is not None else []
         if missing:
             where = f"providers.{name}.{key}.{missing[0]}"
-            raise InvalidConfig(f"providers.{name}.budget_usd_per_day: needs {where}; 0 is a price, too")
+            raise InvalidConfig(f"{whose}: needs {where}; 0 is a price, too")
 
 
 def _route(file: LogicFile, kind: KindName) -> Iterable[str]:

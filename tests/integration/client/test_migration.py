@@ -249,6 +249,14 @@ def test_an_empty_text_has_none_in_its_place_and_stops_no_other(fake: FakeProvid
     assert [call.body["input"] for call in fake.calls("intelligence_api")] == [["чайник", "мяч"]]
 
 
+def test_a_refusal_says_that_its_positions_are_counted_without_empty_texts() -> None:
+    """F3: `input.1` was said of the third text, behind an empty one."""
+    with pytest.raises(Refused, match=r"input\.1:") as refused:
+        asyncio.run(get_intelligence_client().get_embeddings(["чай", "", "ч" * 40_000]))
+
+    assert refused.value.__notes__ == ["its positions are counted without the empty texts at 1"]
+
+
 def test_an_empty_document_has_none_in_place_of_its_score() -> None:
     """F3."""
     documents = ["удочка рыбаку", "", "помада"]

@@ -320,6 +320,18 @@ def test_half_a_price_is_refused_under_a_budget() -> None:
         parse_logic("providers: {groq: {budget_usd_per_day: 1, price: {input_per_million: 1}}}")
 
 
+@pytest.mark.parametrize(
+    "price", ["price: {input_per_million: 1}", "models: {x: {price: {input_per_million: 1}}}"]
+)
+def test_half_a_price_is_refused_where_a_client_may_spend_so_much_a_day(price: str) -> None:
+    """Its other half would count as nothing: the client would spend without an end."""
+    text = f"providers: {{groq: {{{price}}}}}"
+    parse_logic(text)
+
+    with pytest.raises(InvalidConfig, match=r"clients\.shop\.usd_per_day.*groq.*output_per_million"):
+        parse_logic(f"{text}\nclients: {{shop: {{usd_per_day: 1}}}}")
+
+
 def test_what_the_packaged_model_does_is_no_spending(
     spending: Spending, clock: HandClock, call: Callable[..., Call], candidate: Callable[..., Candidate]
 ) -> None:
