@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gifty_compute.errors import InvalidRequest, MalformedBody
-from gifty_compute.wire.text import CleanText, SmallObject, Text
+from gifty_compute.wire.text import SmallObject
 
 __all__ = ["MOST_TEXTS", "Body", "Deliverable", "Many", "Priority", "parse", "refuse_unknown"]
 
@@ -109,41 +109,25 @@ def parse(model: type[_M], value: Any, *, where: str = "") -> _M:
         param = f"{where}.{path}".strip(".") or None
         code = first["type"] if first["type"] in _OUR_CODES else None
         said = "must be a JSON object" if first["type"] == "model_type" else first["msg"]
-        beside = _bad_texts_beside(value, first)
-        message = _listed(beside, place, where) if len(beside) > 1 else f"{param or 'body'}: {said}"
+        alike = [one for one in errors if one is not first and _is_alike(one, first)]
+        message = _listed(alike, param or "", said, where) if alike else f"{param or 'body'}: {said}"
         kind = MalformedBody if code == "too_deep" else InvalidRequest
         raise kind(message, param=param, code=code) from error
 
 
-def _bad_texts_beside(value: Any, first: ErrorDetails) -> list[tuple[int, str]]:
-    """All bad texts of the list in which validation stopped at one, each with what is wrong.
-
-    Nothing for a list that is longer than any list of texts may be: a refusal must cost little.
-    """
-    judge = _TEXTS.get(first["type"])
-    if judge is None or not isinstance(first["loc"][-1], int):
-        return []
-    for part in _place(first)[:-1]:
-        value = value.get(part) if isinstance(value, dict) else None
-    if not isinstance(value, list) or len(value) > _LONGEST_LIST:
-        return []
-    found = []
-    for position, text in enumerate(value):
-        try:
-            judge.validate_python(text, strict=True)
-        except ValidationError as error:
-            found.append((position, error.errors(include_url=False, include_input=False)[0]["msg"]))
-    return found
+def _is_alike(error: ErrorDetails, first: ErrorDetails) -> bool:
+    """Whether it is at the same place as the first, but for positions in lists."""
+    places = [[part for part in found["loc"] if type(part) is str] for found in (error, first)]
+    return places[0] == places[1] and len(error["loc"]) == len(first["loc"])
 
 
-def _listed(bad: list[tuple[int, str]], place: list[str], where: str) -> str:
+def _listed(alike: list[ErrorDetails], param: str, said: str, where: str) -> str:
     """What is wrong at each position of a list, so that a caller can mend all of them at once."""
-    positions: dict[str, list[str]] = {}
-    for position, said in bad[:_MOST_POSITIONS]:
-        path = ".".join([where, *place[:-1], str(position)]).strip(".")
-        positions.setdefault(said, []).append(path)
+    positions = {said: [param]}
+    for error in alike[: _MOST_POSITIONS - 1]:
+        positions.setdefault(error["msg"], []).append(".".join([where, *_place(error)]).strip("."))
     told = "; ".join(f"{', '.join(places)}: {what}" for what, places in positions.items())
-    left_out = len(bad) - _MOST_POSITIONS
+    left_out = len(alike) + 1 - _MOST_POSITIONS
     return f"{told}; and {left_out} more" if left_out > 0 else told
 
 
@@ -165,14 +149,5 @@ def _place(error: ErrorDetails) -> list[str]:
 
 
 _MOST_POSITIONS = 20
-# Of the lists of texts that a body may hold.
-_LONGEST_LIST = 2048
-_FILLED: TypeAdapter[str] = TypeAdapter(Text)
-_TEXTS: dict[str, TypeAdapter[str]] = {
-    "empty_text": _FILLED,
-    "text_too_long": _FILLED,
-    "invalid_text": TypeAdapter(CleanText),
-}
-"""By the code of the first error: what judges the other texts of its list."""
 _TYPES = frozenset({"bool", "float", "int", "str"})
 _OUR_CODES = frozenset({"invalid_text", "empty_text", "too_deep", "text_too_long", "wrong_priority"})
