@@ -73,12 +73,20 @@ def errors_are_the_contracts(ctx: Any, response: Any, case: Any) -> None:
     error = body["error"]
     assert set(error) == {"type", "code", "message", "param", "request_id"}, body
     assert [error["request_id"]] == response.headers["x-request-id"], response.headers
-    assert ("detail" in body) == case.path.startswith(("/internal/", "/api/v1/internal/")), body
+    workers = ("/internal/", "/api/v1/internal/", "/scale/")
+    assert ("detail" in body) == case.path.startswith(workers), body
     if response.status_code == 503:
         assert int(response.headers["retry-after"][0]) >= 1
+    elif response.status_code == 504:
+        assert _names_its_time(case), body
     elif response.status_code >= 500:
         assert response.status_code == 502, body
         assert _asks_a_fake_for_json(case), body
+
+
+def _names_its_time(case: Any) -> bool:
+    """A caller that asks for an answer within a millisecond gets none, as the contract says it."""
+    return isinstance(case.body, dict) and case.body.get("timeout_ms") is not None
 
 
 def _asks_a_fake_for_json(case: Any) -> bool:

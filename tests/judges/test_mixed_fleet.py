@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +75,12 @@ def online(running: Service) -> set[str]:
     return {node for node, is_on in flower(running, "/api/workers?status=1").items() if is_on}
 
 
+def succeeded(running: Service, workers: Iterable[str]) -> dict[str, int]:
+    """How many tasks each of these poll workers has done, by Flower."""
+    table = {row["hostname"]: row for row in flower(running, "/workers?json=1")["data"]}
+    return {worker: table[f"{worker}@pull"].get("task-succeeded", 0) for worker in workers}
+
+
 def test_four_kinds_of_workers_do_mixed_tasks_each_once_and_flower_sees_all(tmp_path: Path) -> None:
     up = service(tmp_path, "--poll-workers", "2", logic=LOGIC)
     with up as running, handler(running, tmp_path) as endpoint, ThreadPoolExecutor(1) as threads:
@@ -95,11 +101,13 @@ def test_four_kinds_of_workers_do_mixed_tasks_each_once_and_flower_sees_all(tmp_
         assert [row for row in rows if row[:3] != ("completed", 1, 0)] == []
         assert Counter(worker.partition("-")[0] for worker in done) == {"celery": 1, "poll": 2, "runpod": 1}
         assert {worker if "@" in worker else f"{worker}@pull" for worker in done} == seen
+        by_poll = {worker: count for worker, count in done.items() if "@" not in worker}
+        # Flower hears of the last ends a moment after the batch is done.
+        eventually(
+            lambda: succeeded(running, by_poll) == by_poll, within=60, what="Flower has counted every task"
+        )
         table = {row["hostname"]: row for row in flower(running, "/workers?json=1")["data"]}
-        polls = {worker: table[f"{worker}@pull"] for worker in done if "@" not in worker}
-        assert {worker: row["task-succeeded"] for worker, row in polls.items()} == {
-            worker: done[worker] for worker in polls
-        }
+        polls = {worker: table[f"{worker}@pull"] for worker in by_poll}
         assert not any("task-failed" in row for row in polls.values())
         ended_shift = shift.result(SECONDS).json()
         [runpod] = [worker for worker in done if worker.startswith("runpod-")]

@@ -27,7 +27,8 @@ score: {providers: [intelligence_api]}
 callbacks: {allow_hosts: [127.0.0.1]}
 """
 # Which tokens are valid where; and what the document cannot say of rules, as a status that is expected, too:
-# 422 for a value that only logic.yaml or another field forbids, 400 for JSON Lines that are none.
+# 422 for a value that only logic.yaml or another field forbids, 400 for JSON Lines that are none, 504 for a
+# timeout_ms of a millisecond.
 CONFIG = """
 continue-on-failure = true
 request-timeout = 70
@@ -36,7 +37,7 @@ inference.algorithms = []  # our links are to be enough
 generation.max-examples = {sequences}
 [checks]
 not_a_server_error.enabled = false  # errors_are_the_contracts is stricter
-positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "406", "409", "415", "422", "502"]
+positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "406", "409", "415", "422", "502", "504"]
 # One bad outcome among many is a verdict in a 200: it must not spoil the others.
 [[operations]]
 include-path = "/internal/workers/results"
