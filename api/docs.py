@@ -194,7 +194,9 @@ def _answer(status: int, names: dict[Any, str], described: Operation) -> dict[st
         kinds = [content["application/json"]["schema"], {"$ref": names[task, "serialization"]}]
         content["application/json"] = {"schema": {"anyOf": kinds}}
     if status == 200 and described.text is not None:
-        content[described.text] = {"schema": {"type": "string"}}
+        # A schema of an event stream would be one of its events, which are JSON of several forms.
+        is_stream = described.text == "text/event-stream"
+        content[described.text] = {} if is_stream else {"schema": {"type": "string"}}
     if status == 200:
         for media, line in described.media.items():
             binary = {"schema": {"type": "string", "format": "binary"}}

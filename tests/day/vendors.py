@@ -185,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.vendors.closing.wait(_PACE_SECONDS)
         for piece in _PIECES:
             self._event(_chunk(body, {"content": piece}))
+            # As models write. A stream that its reader leaves is cut before it says what it cost.
+            self.server.vendors.closing.wait(_PACE_SECONDS)
         if behaviour == "cut":
             self.close_connection = True
             return

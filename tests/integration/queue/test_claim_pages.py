@@ -44,7 +44,7 @@ class Claims(Database):
 
     @classmethod
     def begin(cls, dsn: str, logic: Logic) -> Claims:
-        claims = cls(connect(dsn, pool_size=1).engine, SystemClock())
+        claims = cls(connect(dsn, pool_size=1).engine, SystemClock(), most_waiting=4)
         LeaseStore(claims, lambda: logic, Random(7)).claim(Holder(worker_id="w", credential="c"), WANT)
         return claims
 

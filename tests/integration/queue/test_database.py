@@ -132,6 +132,7 @@ STATEMENTS = {
         "hash": None,
         "task_types": [WORD],
         "expires_in_days": None,
+        "score_scale": None,
     },
 }
 

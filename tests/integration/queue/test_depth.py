@@ -38,7 +38,7 @@ class Counted(Database):
     """Notes which statements ran."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.engine, SystemClock())
+        super().__init__(database.engine, SystemClock(), most_waiting=4)
         self.ran: list[str] = []
 
     def rows(self, query: str, /, **parameters: Any) -> list[dict[str, Any]]:
@@ -189,7 +189,7 @@ def test_who_comes_while_somebody_counts_does_not_wait(
             return super().rows(query, **parameters)
 
     fill(database, "shop", 5)
-    rooms = QueueDepth(Slow(database.engine, SystemClock()), lambda: limited(5), clock)
+    rooms = QueueDepth(Slow(database.engine, SystemClock(), most_waiting=4), lambda: limited(5), clock)
     verdicts: list[bool] = []
     counting = threading.Thread(target=lambda: verdicts.append(admitted(rooms)))
 
