@@ -43,7 +43,10 @@ class Sync:
         threading.Thread(target=self._run, name="shared", daemon=True).start()
 
     def stop(self) -> None:
-        self._stop.set()
+        """Tells the others what was counted since the last round: a limit must not open by a restart."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self.refresh()
 
     def _run(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):

@@ -433,3 +433,16 @@ def test_a_mark_of_an_older_version_has_no_cause_and_counts(client: redis.Redis)
 
     assert marks.remaining("a") > 20
     assert marks.cause("a") == ""
+
+
+def test_a_process_that_ends_tells_what_it_counted_last(client: redis.Redis) -> None:
+    """The scripted day: each restart of a facade gave its clients the requests of its last half second."""
+    ends, stays = RedisCounters(client, CLOCK), RedisCounters(client, CLOCK)
+    requests = Sum("client/shop", Window.at(CLOCK.now(), 3600))
+    ends.add(requests, 3)
+
+    Sync([ends]).stop()
+
+    assert stays.total(requests) == 0
+    stays.refresh()
+    assert stays.total(requests) == 3
