@@ -74,8 +74,8 @@ def operation(
 ) -> Callable[[View], View]:
     """Makes a view that is called with `body` and `query` parsed, as far as it has them.
 
-    A GET that `claims` has no HEAD: what that handed out, nobody would get. `admits_path` raises NotFound for
-    a path that means nothing; it is asked after the credential and before query and body.
+    A GET that `claims` has no HEAD, which would hand out tasks in an answer without a body. `admits_path`
+    raises NotFound for a path that means nothing; it is asked after the credential and before query and body.
     """
 
     def decorate(view: View) -> View:
